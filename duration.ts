@@ -1,0 +1,112 @@
+/**
+ * Lengths and points of time as users write them, checked and turned into milliseconds.
+ * @module
+ */
+
+/** The parts of a duration; a `Temporal.Duration` without years, months or weeks fits. */
+export interface DurationParts {
+  /** Days of 24 hours. */
+  readonly days?: number;
+  /** Hours. */
+  readonly hours?: number;
+  /** Minutes. */
+  readonly minutes?: number;
+  /** Seconds. */
+  readonly seconds?: number;
+  /** Milliseconds. */
+  readonly milliseconds?: number;
+}
+
+/** A length of time: milliseconds, or an object such as `{ minutes: 5 }`. */
+export type Duration = number | DurationParts;
+
+/** A point in time: a `Date`, a `Temporal.Instant` or `ZonedDateTime`, or epoch milliseconds. */
+export type Instant = number | Date | { readonly epochMilliseconds: number };
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  days: 86_400_000,
+  hours: 3_600_000,
+  minutes: 60_000,
+  seconds: 1_000,
+  milliseconds: 1,
+  microseconds: 1e-3,
+  nanoseconds: 1e-6,
+};
+
+/**
+ * Returns whole milliseconds of `value`, which is called `option` in errors.
+ *
+ * @throws {TypeError} if it is neither a number nor a duration object.
+ * @throws {RangeError} if it is not finite or less than `min`.
+ */
+export function durationMs(option: string, value: Duration, min = 0): number {
+  const ms = Math.round(typeof value === "number" ? value : sumOfParts(option, value));
+  if (!Number.isSafeInteger(ms)) {
+    throw new RangeError(`${option} must be a finite duration, got ${show(value)}`);
+  }
+  if (ms < min) throw new RangeError(`${option} must be ${min} or more, got ${show(value)}`);
+  return ms;
+}
+
+function sumOfParts(option: string, value: unknown): number {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new TypeError(
+      `${option} must be milliseconds or an object such as { seconds: 5 }, got ${show(value)}`,
+    );
+  }
+  if (Object.prototype.toString.call(value) === "[object Temporal.Duration]") {
+    return sumOfTemporal(option, value as Temporal.Duration);
+  }
+  let ms = 0;
+  for (const [unit, amount] of Object.entries(value)) {
+    const factor = Object.hasOwn(UNIT_MS, unit) ? UNIT_MS[unit] : undefined;
+    if (factor === undefined) {
+      const units = Object.keys(UNIT_MS).slice(0, 5).join(", ");
+      throw new TypeError(`${option} has an unknown unit "${unit}"; use ${units}`);
+    }
+    if (amount === undefined) continue;
+    if (typeof amount !== "number") {
+      throw new TypeError(`${option}.${unit} must be a number, got ${show(amount)}`);
+    }
+    ms += amount * factor;
+  }
+  return ms;
+}
+
+function sumOfTemporal(option: string, value: Temporal.Duration): number {
+  if (value.years || value.months || value.weeks) {
+    throw new RangeError(`${option} must not have years, months or weeks, got ${value}`);
+  }
+  return value.total("milliseconds");
+}
+
+/**
+ * Returns epoch milliseconds of `value`, which is called `option` in errors.
+ *
+ * @throws {TypeError} if it is not a point in time.
+ * @throws {RangeError} if it is an invalid date or not finite.
+ */
+export function instantMs(option: string, value: Instant): number {
+  const ms = value instanceof Date
+    ? value.getTime()
+    : typeof value === "object" && value !== null
+    ? value.epochMilliseconds
+    : value;
+  if (typeof ms !== "number") {
+    throw new TypeError(
+      `${option} must be a Date, a Temporal.Instant or epoch milliseconds, got ${show(value)}`,
+    );
+  }
+  if (!Number.isFinite(ms)) {
+    throw new RangeError(`${option} must be a valid point in time, got ${show(value)}`);
+  }
+  return Math.round(ms);
+}
+
+function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "object" && value !== null && !(value instanceof Date)) {
+    return JSON.stringify(value) ?? "an object";
+  }
+  return String(value);
+}

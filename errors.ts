@@ -1,0 +1,80 @@
+/**
+ * The errors a caller may want to catch.
+ *
+ * A program may hold two copies of the library (one from its own imports, one from the command
+ * line), so `instanceof` here goes by a shared brand and works across copies.
+ * @module
+ */
+
+const BRAND = Symbol.for("@arq/arq/error");
+
+/** Base of every error this library throws on purpose. */
+export abstract class ArqError extends Error {
+  /** Recognises instances by their brand, also those made by another copy of the library. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (typeof value !== "object" || value === null) return false;
+    if (!Object.hasOwn(this.prototype, BRAND)) {
+      return Object.prototype.isPrototypeOf.call(this.prototype, value);
+    }
+    const wanted = Reflect.get(this.prototype, BRAND);
+    for (let proto = Object.getPrototypeOf(value); proto; proto = Object.getPrototypeOf(proto)) {
+      if (Object.hasOwn(proto, BRAND) && Reflect.get(proto, BRAND) === wanted) return true;
+    }
+    return false;
+  }
+}
+
+/** No job and no result with this id: never enqueued, expired, or its result was not kept. */
+export class ResultNotFound extends ArqError {}
+
+/** The job was aborted on request; `result()` throws it. */
+export class JobAborted extends ArqError {}
+
+/** The job ran out of its own time (`timeout`, or the worker's `jobTimeout`). */
+export class JobTimeoutError extends ArqError {}
+
+/** The job failed without an error of its own: expired, out of tries, or an unknown function. */
+export class JobExecutionFailed extends ArqError {}
+
+/** A value cannot travel to another process; the message names its path. */
+export class SerializationError extends ArqError {}
+
+/** Bytes found in the queue cannot be read. */
+export class DeserializationError extends SerializationError {}
+
+/** The store cannot be reached, or refuses to serve. */
+export class QueueConnectionError extends ArqError {}
+
+/** `Worker.runCheck` found failed jobs. */
+export class FailedJobs extends ArqError {
+  /** How many jobs failed. */
+  readonly count: number;
+  /** What is known of each failed job, as far as its result was kept. */
+  readonly jobResults: readonly { readonly jobId: string; readonly result: unknown }[];
+
+  /** Takes the number of failed jobs and their results. */
+  constructor(count: number, jobResults: FailedJobs["jobResults"]) {
+    const errors = jobResults.map(({ jobId, result }) => `${jobId}: ${String(result)}`);
+    const heading = count === 1 ? "1 job failed" : `${count} jobs failed`;
+    super([heading + (errors.length ? ":" : ""), ...errors].join("\n  "));
+    this.count = count;
+    this.jobResults = jobResults;
+  }
+}
+
+const classes = {
+  ArqError,
+  ResultNotFound,
+  JobAborted,
+  JobTimeoutError,
+  JobExecutionFailed,
+  SerializationError,
+  DeserializationError,
+  QueueConnectionError,
+  FailedJobs,
+};
+for (const [name, errorClass] of Object.entries(classes)) {
+  const hidden = { writable: true, configurable: true, enumerable: false };
+  Object.defineProperty(errorClass.prototype, "name", { ...hidden, value: name });
+  Object.defineProperty(errorClass.prototype, BRAND, { ...hidden, value: name });
+}
