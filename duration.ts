@@ -2,6 +2,7 @@
  * Lengths and points of time as users write them, checked and turned into milliseconds.
  * @module
  */
+import { show } from "./validation.ts";
 
 /** The parts of a duration; a `Temporal.Duration` without years, months or weeks fits. */
 export interface DurationParts {
@@ -101,12 +102,4 @@ export function instantMs(option: string, value: Instant): number {
     throw new RangeError(`${option} must be a valid point in time, got ${show(value)}`);
   }
   return Math.round(ms);
-}
-
-function show(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value === "object" && value !== null && !(value instanceof Date)) {
-    return JSON.stringify(value) ?? "an object";
-  }
-  return String(value);
 }

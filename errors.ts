@@ -43,7 +43,31 @@ export class SerializationError extends ArqError {}
 export class DeserializationError extends SerializationError {}
 
 /** The store cannot be reached, or refuses to serve. */
-export class QueueConnectionError extends ArqError {}
+export class QueueConnectionError extends ArqError {
+  /** The ids that are known to be accepted, where a list of jobs was enqueued. */
+  readonly accepted?: readonly string[];
+
+  /** Takes the message, the cause, and the ids of a list that were accepted. */
+  constructor(
+    message: string,
+    options: { readonly cause?: unknown; readonly accepted?: readonly string[] } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    if (options.accepted) this.accepted = options.accepted;
+  }
+}
+
+/** Settings that cannot be used: every problem is listed, each on a line of its own. */
+export class SettingsError extends ArqError {
+  /** One line a problem: the setting, the value, and what it should be. */
+  readonly problems: readonly string[];
+
+  /** Takes what the settings are for, such as "worker settings", and the problems found. */
+  constructor(what: string, problems: readonly string[]) {
+    super([`Cannot use these ${what}:`, ...problems].join("\n  "));
+    this.problems = problems;
+  }
+}
 
 /** `Worker.runCheck` found failed jobs. */
 export class FailedJobs extends ArqError {
@@ -62,7 +86,18 @@ export class FailedJobs extends ArqError {
   }
 }
 
-const classes = {
+/** Gives each class its literal name and the brand that `instanceof` goes by. */
+export function brandErrors(
+  classes: Readonly<Record<string, { readonly prototype: ArqError }>>,
+): void {
+  for (const [name, { prototype }] of Object.entries(classes)) {
+    const hidden = { writable: true, configurable: true, enumerable: false };
+    Object.defineProperty(prototype, "name", { ...hidden, value: name });
+    Object.defineProperty(prototype, BRAND, { ...hidden, value: name });
+  }
+}
+
+brandErrors({
   ArqError,
   ResultNotFound,
   JobAborted,
@@ -71,10 +106,6 @@ const classes = {
   SerializationError,
   DeserializationError,
   QueueConnectionError,
+  SettingsError,
   FailedJobs,
-};
-for (const [name, errorClass] of Object.entries(classes)) {
-  const hidden = { writable: true, configurable: true, enumerable: false };
-  Object.defineProperty(errorClass.prototype, "name", { ...hidden, value: name });
-  Object.defineProperty(errorClass.prototype, BRAND, { ...hidden, value: name });
-}
+});

@@ -1,0 +1,461 @@
+/**
+ * The client: connect, enqueue jobs, look at them.
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import type { RedisClientType } from "@redis/client";
+import { type Duration, durationMs, type Instant, instantMs } from "./duration.ts";
+import { QueueConnectionError, SerializationError } from "./errors.ts";
+import {
+  Job,
+  type JobDef,
+  jobDef,
+  type JobResult,
+  jobResult,
+  type ResultOptions,
+  unwrap,
+  waitForResult,
+} from "./jobs.ts";
+import { openStore } from "./open_store.ts";
+import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
+import {
+  decodeJob,
+  decodeResult,
+  type Deserializer,
+  encodeJob,
+  type Serializer,
+} from "./serializer.ts";
+import type { NewJob, Store } from "./store.ts";
+import type {
+  ArgsAndOptions,
+  ArgsOf,
+  Functions,
+  ResultOf,
+  UntypedFunctions,
+} from "./typed_names.ts";
+import { checkKeys, show } from "./validation.ts";
+
+/** Where the queue lives: a connection string, settings, or a client of `@redis/client`. */
+export type Connection = string | RedisSettings | ExistingClient;
+
+/** Options of {@linkcode createPool}. */
+export interface PoolOptions {
+  /** Turns a job's map into bytes; must be the same for clients and workers. @default MessagePack */
+  readonly jobSerializer?: Serializer;
+  /** Turns bytes into a job's map; must be the same for clients and workers. @default MessagePack */
+  readonly jobDeserializer?: Deserializer;
+  /** The queue used where none is named. @default `${prefix}queue` */
+  readonly defaultQueueName?: string;
+  /** How long after its due time a job may still be started: milliseconds or a duration object. @default 1 day */
+  readonly expiresExtra?: Duration;
+  /** What is put before the name of everything stored but queues. @default "arq:" */
+  readonly prefix?: string;
+  /** Ends the connecting when it aborts. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of {@linkcode ArqClient.enqueueJob}. */
+export interface EnqueueOptions {
+  /** An id of your own: as long as its job or result exists, no other job gets it. @default a random id */
+  readonly jobId?: string;
+  /** The queue. @default the pool's `defaultQueueName` */
+  readonly queueName?: string;
+  /** When to run it: a `Date`, a `Temporal.Instant` or epoch milliseconds. @default now */
+  readonly deferUntil?: Instant;
+  /** How long to wait before it is run: milliseconds or a duration object. @default 0 */
+  readonly deferBy?: Duration;
+  /** Do not start or retry it after this time: milliseconds or a duration object. @default due time plus `expiresExtra` */
+  readonly expires?: Duration;
+  /** The number its tries begin with, for a job that enqueues itself anew. @default 1 */
+  readonly jobTry?: number;
+  /** Keyword arguments for a Python function; a TypeScript one finds them in `ctx.kwargs`. */
+  readonly kwargs?: Readonly<Record<string, unknown>>;
+}
+
+/** Options of {@linkcode ArqClient.call}: those of enqueueing and of waiting. */
+export interface CallOptions extends EnqueueOptions, ResultOptions {}
+
+/** One job of a list to enqueue. */
+export type JobRequest<F extends Functions, N extends keyof F & string = keyof F & string> = {
+  [K in N]:
+    & {
+      /** The function's name. */
+      readonly name: K;
+      /** Options as in `enqueueJob`. */
+      readonly options?: EnqueueOptions;
+    }
+    & ([] extends ArgsOf<F[K]> ? { readonly args?: Readonly<ArgsOf<F[K]>> }
+      : { readonly args: Readonly<ArgsOf<F[K]>> });
+}[N];
+
+type IdOf<Request> = Request extends { readonly options: infer O }
+  ? ("jobId" extends keyof O ? O["jobId"] : undefined)
+  : undefined;
+
+/** What enqueueing one request of a list returns: null is possible where it has an id of its own. */
+export type JobOf<F extends Functions, Request> = Request extends
+  { readonly name: infer N extends keyof F }
+  ? ([IdOf<Request>] extends [undefined] ? Job<ResultOf<F[N]>> : Job<ResultOf<F[N]>> | null)
+  : never;
+
+const logger = getLogger(["arq", "client"]);
+const ENQUEUE_KEYS = [
+  "jobId",
+  "queueName",
+  "deferUntil",
+  "deferBy",
+  "expires",
+  "jobTry",
+  "kwargs",
+] as const satisfies readonly (keyof EnqueueOptions)[];
+const RESULT_KEYS = ["timeout", "pollDelay", "signal"] as const;
+const POOL_KEYS = [
+  "jobSerializer",
+  "jobDeserializer",
+  "defaultQueueName",
+  "expiresExtra",
+  "prefix",
+  "signal",
+] as const satisfies readonly (keyof PoolOptions)[];
+const DAY_MS = 86_400_000;
+/** Jobs that travel in one call; all of them are accepted or none. */
+const CHUNK_JOBS = 250;
+const CHUNK_BYTES = 1 << 20;
+
+/**
+ * Connects to the store of a queue.
+ *
+ * With `typeof functions` as type argument, names, arguments and results are checked by the
+ * compiler. Close the client when done, or declare it with `await using`.
+ *
+ * @example
+ * ```ts
+ * import { createPool, type JobContext } from "@arq/arq";
+ *
+ * const functions = { double: (_ctx: JobContext, n: number): number => 2 * n };
+ *
+ * await using arq = await createPool<typeof functions>("redis://localhost:6379");
+ * await arq.enqueueJob("double", [21], { deferBy: { seconds: 10 } });
+ * ```
+ *
+ * @throws {SettingsError} if settings, connection string or options cannot be used.
+ * @throws {QueueConnectionError} if the store cannot be reached.
+ */
+export async function createPool<F extends Functions = UntypedFunctions>(
+  connection: Connection = "redis://localhost:6379",
+  options: PoolOptions = {},
+): Promise<ArqClient<F>> {
+  const client = makeClient<F>(connection, options);
+  try {
+    await client.store.connect(options.signal);
+    return client;
+  } catch (error) {
+    await client.close();
+    throw error;
+  }
+}
+
+/** Makes a client that is not connected yet; checks everything, and does no I/O. */
+export function makeClient<F extends Functions = UntypedFunctions>(
+  connection: Connection,
+  options: PoolOptions,
+): ArqClient<F> {
+  const [problem] = checkKeys(options, POOL_KEYS);
+  if (problem !== undefined) throw new TypeError(`createPool: ${problem}`);
+  return new ArqClient<F>(openStore(connection, options.prefix), options);
+}
+
+interface Pending {
+  readonly job: NewJob;
+  readonly resolve: (isNew: boolean) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * A connection to the queue, made by {@linkcode createPool}.
+ *
+ * Every method but `close` rejects with a {@linkcode QueueConnectionError} if the store does not
+ * answer in time; after that the call is not known to have taken effect.
+ */
+export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncDisposable {
+  /** The queue used where none is named. */
+  readonly defaultQueueName: string;
+  /** The backend; most programs never need it. */
+  readonly store: Store;
+  /** The program's own serializer, if it gave one. */
+  readonly serializer?: Serializer;
+  /** The program's own deserializer, if it gave one. */
+  readonly deserializer?: Deserializer;
+  readonly #expiresExtraMs: number;
+  readonly #pending: Map<string, Pending[]> = new Map();
+
+  /** Use {@linkcode createPool} instead. */
+  constructor(store: Store, options: PoolOptions = {}) {
+    this.store = store;
+    this.serializer = options.jobSerializer;
+    this.deserializer = options.jobDeserializer;
+    this.defaultQueueName = options.defaultQueueName ?? `${store.prefix}queue`;
+    this.#expiresExtraMs = durationMs("expiresExtra", options.expiresExtra ?? DAY_MS, 1);
+    store.checkQueueName(this.defaultQueueName);
+  }
+
+  /**
+   * Enqueues a job; once this resolves, no crash loses it.
+   *
+   * Calls of one tick travel together. Resolves to null if a job with the given `jobId`, or its
+   * result, exists already; that job is left as it is.
+   *
+   * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
+   * @throws {SerializationError} if an argument cannot travel; the message names its path.
+   * @throws {QueueConnectionError} if the store did not answer: the job is not known to be accepted.
+   */
+  enqueueJob<N extends keyof F & string>(
+    name: N,
+    ...rest: ArgsAndOptions<ArgsOf<F[N]>, EnqueueOptions & { readonly jobId?: undefined }>
+  ): Promise<Job<ResultOf<F[N]>>>;
+  /** Enqueues a job with an id of its own; null if the id is taken. */
+  enqueueJob<N extends keyof F & string>(
+    name: N,
+    ...rest: ArgsAndOptions<ArgsOf<F[N]>, EnqueueOptions>
+  ): Promise<Job<ResultOf<F[N]>> | null>;
+  async enqueueJob(
+    name: string,
+    args: readonly unknown[] = [],
+    options: EnqueueOptions = {},
+  ): Promise<Job | null> {
+    const job = this.#newJob(name, args, options, ENQUEUE_KEYS);
+    const queueName = options.queueName ?? this.defaultQueueName;
+    const isNew = await this.#submit(queueName, job);
+    return isNew ? new Job(job.jobId, queueName, this) : null;
+  }
+
+  /**
+   * Enqueues many jobs in few round trips; the result has a job, or null for a taken id, for each.
+   *
+   * All jobs are checked before any is sent. They travel in chunks of a few hundred, of which all
+   * jobs are accepted or none.
+   *
+   * @throws {QueueConnectionError} if a chunk was not known to be accepted; its `accepted` has the
+   * ids of those that were.
+   */
+  async enqueueJobs<const L extends readonly JobRequest<F>[]>(
+    requests: L,
+  ): Promise<{ -readonly [I in keyof L]: JobOf<F, L[I]> }> {
+    const pending = requests.map(({ name, args = [], options = {} }) => {
+      const job = this.#newJob(name, args, options, ENQUEUE_KEYS);
+      return { job, queueName: options.queueName ?? this.defaultQueueName };
+    });
+    const submitted = pending.map(({ job, queueName }) => this.#submit(queueName, job));
+    const outcomes = await Promise.allSettled(submitted);
+    const failed = outcomes.find((outcome) => outcome.status === "rejected");
+    if (failed) {
+      const accepted = pending.filter((_, i) => outcomes[i]?.status === "fulfilled");
+      const ids = accepted.map(({ job }) => job.jobId);
+      const reason = (failed.reason as Error).message;
+      const message =
+        `${ids.length} of ${requests.length} jobs are known to be accepted: ${reason}`;
+      throw new QueueConnectionError(message, { cause: failed.reason, accepted: ids });
+    }
+    return pending.map(({ job, queueName }, i) => {
+      const outcome = outcomes[i];
+      const isNew = outcome?.status === "fulfilled" && outcome.value;
+      return isNew ? new Job(job.jobId, queueName, this) : null;
+    }) as { -readonly [I in keyof L]: JobOf<F, L[I]> };
+  }
+
+  /**
+   * Enqueues a job and waits for its result: a remote procedure call.
+   *
+   * With a `jobId` that is taken, it waits for the job that is there.
+   *
+   * @throws what the function threw, and what `enqueueJob` and `Job.result` throw.
+   */
+  call<N extends keyof F & string>(
+    name: N,
+    ...rest: ArgsAndOptions<ArgsOf<F[N]>, CallOptions>
+  ): Promise<ResultOf<F[N]>>;
+  async call(
+    name: string,
+    args: readonly unknown[] = [],
+    options: CallOptions = {},
+  ): Promise<unknown> {
+    const job = this.#newJob(name, args, options, [...ENQUEUE_KEYS, ...RESULT_KEYS]);
+    const queueName = options.queueName ?? this.defaultQueueName;
+    const accepted = this.#submit(queueName, job);
+    return unwrap(await waitForResult(this, { jobId: job.jobId, queueName }, options, accepted));
+  }
+
+  /** A handle on any job; `functionName` only tells the compiler the type of its result. */
+  job<N extends keyof F & string>(
+    jobId: string,
+    options: { readonly functionName?: N; readonly queueName?: string } = {},
+  ): Job<ResultOf<F[N]>> {
+    return new Job(jobId, options.queueName ?? this.defaultQueueName, this);
+  }
+
+  /** All results that are kept, in the order in which their jobs were enqueued. */
+  async allJobResults(): Promise<JobResult[]> {
+    const results: JobResult[] = [];
+    for await (const { jobId, record } of this.store.results()) {
+      const result = readable(jobId, () => decodeResult(record, this.deserializer));
+      if (result) results.push(jobResult(result));
+    }
+    return results.sort((a, b) => a.enqueueTime.getTime() - b.enqueueTime.getTime());
+  }
+
+  /** The jobs in a queue, by score; running and deferred ones too. */
+  async queuedJobs(options: { readonly queueName?: string } = {}): Promise<JobDef[]> {
+    const entries = await this.store.queueEntries(options.queueName ?? this.defaultQueueName);
+    return entries.flatMap(({ jobId, score, payload }) => {
+      const record = payload &&
+        readable(jobId, () => decodeJob(payload, this.deserializer));
+      return record ? [jobDef(jobId, record, score)] : [];
+    });
+  }
+
+  /**
+   * The client of `@redis/client` that commands travel on, or the one that was handed in. It is a
+   * Sentinel's or a Cluster's client where the connection is one.
+   *
+   * @throws {TypeError} if the store is not Redis.
+   */
+  get redis(): RedisClientType {
+    return this.store.client as RedisClientType;
+  }
+
+  /** Sends what is still to be sent in this tick, then closes the connections. */
+  async close(): Promise<void> {
+    if (this.#pending.size > 0) await this.#flush();
+    await this.store.close();
+  }
+
+  /** Closes the connections, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Enqueues a cron job's slot; false if another worker has, or if the slot is too old. */
+  enqueueSlot(
+    name: string,
+    options: EnqueueOptions & { readonly jobId: string },
+  ): Promise<boolean> {
+    const job = this.#newJob(name, [], options, ENQUEUE_KEYS);
+    return this.#submit(options.queueName ?? this.defaultQueueName, { ...job, idKind: "slot" });
+  }
+
+  #newJob(
+    name: string,
+    args: readonly unknown[],
+    options: EnqueueOptions,
+    keys: readonly string[],
+  ): NewJob {
+    if (typeof name !== "string" || name === "") {
+      throw new TypeError(
+        `Cannot enqueue a job: its function's name must be a text, got ${show(name)}`,
+      );
+    }
+    try {
+      checkEnqueueOptions(args, options, keys);
+      const { jobId, deferUntil, deferBy, expires, jobTry, kwargs = {} } = options;
+      const record = { t: jobTry ?? null, f: name, a: args, k: kwargs, et: Date.now() };
+      return {
+        jobId: jobId ?? crypto.randomUUID().replaceAll("-", ""),
+        idKind: jobId === undefined ? "random" : "given",
+        payload: encodeJob(record, this.serializer),
+        dueAt: deferUntil === undefined ? undefined : instantMs("deferUntil", deferUntil),
+        deferMs: deferBy === undefined ? undefined : durationMs("deferBy", deferBy),
+        expiresMs: expires === undefined ? undefined : durationMs("expires", expires, 1),
+      };
+    } catch (error) {
+      throw withHeading(`Cannot enqueue "${name}": `, error);
+    }
+  }
+
+  #submit(queueName: string, job: NewJob): Promise<boolean> {
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    let batch = this.#pending.get(queueName);
+    if (batch === undefined) {
+      this.store.checkQueueName(queueName);
+      if (this.#pending.size === 0) queueMicrotask(() => void this.#flush());
+      this.#pending.set(queueName, batch = []);
+    }
+    batch.push({ job, resolve, reject });
+    return promise;
+  }
+
+  async #flush(): Promise<void> {
+    const queues = [...this.#pending];
+    this.#pending.clear();
+    const chunks = queues.flatMap(([queueName, batch]) =>
+      [...chunked(batch)].map((chunk) => this.#send(queueName, chunk))
+    );
+    await Promise.all(chunks);
+  }
+
+  async #send(queueName: string, chunk: readonly Pending[]): Promise<void> {
+    try {
+      const jobs = chunk.map(({ job }) => job);
+      const created = await this.store.enqueue(queueName, jobs, this.#expiresExtraMs);
+      for (const [i, { resolve }] of chunk.entries()) resolve(created[i] ?? false);
+    } catch (error) {
+      for (const { reject } of chunk) reject(error);
+    }
+  }
+}
+
+function* chunked(batch: readonly Pending[]): Generator<readonly Pending[]> {
+  let start = 0;
+  let bytes = 0;
+  for (const [i, { job }] of batch.entries()) {
+    if (i > start && (i - start === CHUNK_JOBS || bytes + job.payload.length > CHUNK_BYTES)) {
+      yield batch.slice(start, i);
+      start = i;
+      bytes = 0;
+    }
+    bytes += job.payload.length;
+  }
+  yield batch.slice(start);
+}
+
+function checkEnqueueOptions(
+  args: readonly unknown[],
+  options: EnqueueOptions,
+  keys: readonly string[],
+): void {
+  if (!Array.isArray(args)) throw new TypeError(`arguments must be a list, got ${show(args)}`);
+  const [problem] = checkKeys(options, keys);
+  if (problem !== undefined) throw new TypeError(problem);
+  const { jobId, queueName, deferUntil, deferBy, jobTry, kwargs } = options;
+  if (deferUntil !== undefined && deferBy !== undefined) {
+    throw new TypeError("deferUntil and deferBy exclude each other; give one of them");
+  }
+  for (const [key, value] of Object.entries({ jobId, queueName })) {
+    if (value !== undefined && (typeof value !== "string" || value === "")) {
+      throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
+    }
+  }
+  if (jobTry !== undefined && (!Number.isSafeInteger(jobTry) || jobTry < 1)) {
+    throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
+  }
+  if (kwargs !== undefined && (typeof kwargs !== "object" || kwargs === null)) {
+    throw new TypeError(`kwargs must be an object, got ${show(kwargs)}`);
+  }
+}
+
+function withHeading(heading: string, error: unknown): unknown {
+  if (error instanceof SerializationError) {
+    return new SerializationError(heading + error.message, { cause: error.cause });
+  }
+  if (error instanceof RangeError) return new RangeError(heading + error.message);
+  if (error instanceof TypeError) return new TypeError(heading + error.message);
+  return error;
+}
+
+/** What `read` returns, or undefined and a line in the log if nobody can read it. */
+function readable<T>(jobId: string, read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    logger.warn("job {jobId} is left out: {reason}", { jobId, reason: (error as Error).message });
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * What a worker's author writes with: the job's context, `func` for a function with options, and
+ * `Retry` to run a job again later.
+ * @module
+ */
+import type { Logger } from "@logtape/logtape";
+import type { ArqClient } from "./client.ts";
+import { type Duration, durationMs } from "./duration.ts";
+import { ArqError, brandErrors } from "./errors.ts";
+import type { UntypedFunction } from "./typed_names.ts";
+
+/** What every function is told about the job it runs. */
+export interface JobMeta {
+  /** The job's id. */
+  readonly jobId: string;
+  /** Which start of the job this is, from 1; a start that ended in a hand-back counts too. */
+  readonly jobTry: number;
+  /** When the job was enqueued, by the clock of the program that enqueued it. */
+  readonly enqueueTime: Date;
+  /** When the job was due, in epoch milliseconds. */
+  readonly score: number;
+  /** The name the job was enqueued under. */
+  readonly functionName: string;
+  /** The queue the job was taken from. */
+  readonly queueName: string;
+  /** Aborts when the job is aborted, runs out of time, loses its lease or the worker stops. */
+  readonly signal: AbortSignal;
+  /** A client on the worker's connection, to enqueue further jobs. */
+  readonly arq: ArqClient;
+  /** Keyword arguments, as Python programs or the `kwargs` option pass them. */
+  readonly kwargs: Readonly<Record<string, unknown>>;
+  /** Logs under `["arq", "job"]` with the job's id and function attached. */
+  readonly logger: Logger;
+}
+
+/**
+ * A function's first parameter: {@linkcode JobMeta} and what `onStartup` put on the context.
+ *
+ * @example
+ * ```ts
+ * import type { JobContext } from "@arq/arq";
+ *
+ * interface State {
+ *   greeting: string;
+ * }
+ * type Ctx = JobContext<State>;
+ *
+ * export function greet(ctx: Ctx, name: string): string {
+ *   return `${ctx.greeting}, ${name}, on try ${ctx.jobTry}`;
+ * }
+ * ```
+ */
+export type JobContext<State = unknown> = JobMeta & State;
+
+/** A function that jobs run: the context first, then the job's arguments. */
+export type JobFunction<State = never> = (
+  ctx: [State] extends [never] ? never : JobContext<State>,
+  ...args: never[]
+) => unknown;
+
+/** Options of one function; each overrides the worker's setting for it. */
+export interface FuncOptions {
+  /** Name to register under in a list of functions. @default the function's own name */
+  readonly name?: string;
+  /** How long to keep results: milliseconds or a duration object; 0 keeps none. @default the worker's `keepResult` */
+  readonly keepResult?: Duration | "forever";
+  /** How long one try may take: milliseconds or a duration object. @default the worker's `jobTimeout` */
+  readonly timeout?: Duration;
+  /** How often a job may be started before it fails for good; 1 means no retry. @default the worker's `maxTries` */
+  readonly maxTries?: number;
+}
+
+/** A function with options, made by {@linkcode func}. */
+export interface Func<F extends JobFunction = JobFunction> {
+  /** The function, or a module specifier such as `file:///app/tasks.ts#resize`. */
+  readonly fn: F | string;
+  /** The options given to `func`. */
+  readonly options: FuncOptions;
+}
+
+/**
+ * Attaches options to a function.
+ *
+ * A module specifier in place of the function is imported when its first job runs: an absolute
+ * URL or a package name, `#` and the export's name (the default export without it). Use
+ * `import.meta.resolve` for a path relative to your own module.
+ *
+ * @example
+ * ```ts
+ * import { func, type JobContext } from "@arq/arq";
+ *
+ * const resize = (_ctx: JobContext, width: number): number => width / 2;
+ *
+ * export const functions = {
+ *   resize: func(resize, { timeout: { minutes: 2 }, maxTries: 3 }),
+ * };
+ * ```
+ */
+export function func<F extends JobFunction>(fn: F, options?: FuncOptions): Func<F>;
+/** Imports the function from a module when its first job runs. */
+export function func<F extends JobFunction = UntypedFunction>(
+  specifier: string,
+  options?: FuncOptions,
+): Func<F>;
+export function func(fn: JobFunction | string, options: FuncOptions = {}): Func {
+  if (typeof fn !== "function" && typeof fn !== "string") {
+    throw new TypeError(`func takes a function or a module specifier, got ${typeof fn}`);
+  }
+  return { fn, options };
+}
+
+/** Options of {@linkcode Retry}. */
+export interface RetryOptions {
+  /** How long to wait before the next try: milliseconds or a duration object. @default 0 */
+  readonly defer?: Duration;
+  /** What made the retry necessary; it is logged. */
+  readonly cause?: unknown;
+}
+
+/**
+ * Thrown by a function to have its job run again, unless it is out of tries.
+ *
+ * @example
+ * ```ts
+ * import { type JobContext, Retry } from "@arq/arq";
+ *
+ * export async function download(ctx: JobContext, url: string): Promise<number> {
+ *   const response = await fetch(url, { signal: ctx.signal });
+ *   if (response.status === 503) throw new Retry({ defer: { seconds: ctx.jobTry * 5 } });
+ *   return (await response.text()).length;
+ * }
+ * ```
+ */
+export class Retry extends ArqError {
+  /** Milliseconds to wait before the next try; undefined runs it again in its old place. */
+  readonly deferMs: number | undefined;
+
+  /**
+   * Takes the delay before the next try.
+   *
+   * @throws {TypeError | RangeError} if `defer` is not a duration of 0 or more.
+   */
+  constructor(options: RetryOptions = {}) {
+    const deferMs = options.defer === undefined
+      ? undefined
+      : durationMs("Retry: defer", options.defer);
+    super(deferMs === undefined ? "retry" : `retry in ${deferMs / 1000} s`, {
+      cause: options.cause,
+    });
+    this.deferMs = deferMs;
+  }
+}
+brandErrors({ Retry });

@@ -1,0 +1,59 @@
+/**
+ * From what a program says about its connection to the store it means.
+ * @module
+ */
+import {
+  type ExistingClient,
+  existingClientKind,
+  makeClient,
+  parseDsn,
+  type RawClient,
+  type RedisSettings,
+  resolveRedisSettings,
+} from "./redis_settings.ts";
+import { RedisStore } from "./redis_store.ts";
+import type { Store } from "./store.ts";
+import { show } from "./validation.ts";
+
+const DEFAULT_PREFIX = "arq:";
+
+/**
+ * Makes the store, not connected yet; does no I/O.
+ *
+ * @throws {SettingsError | TypeError} if the connection cannot be one.
+ */
+export function openStore(
+  connection: string | RedisSettings | ExistingClient,
+  prefix: string | undefined,
+): Store {
+  if (typeof connection === "string") {
+    const dsn = parseDsn(connection);
+    return redisStore(dsn.settings, prefix ?? dsn.prefix);
+  }
+  if (typeof connection !== "object" || connection === null) {
+    throw new TypeError(
+      `A connection is a connection string, an object of settings or a Redis client, got ${
+        show(connection)
+      }`,
+    );
+  }
+  const kind = existingClientKind(connection);
+  if (kind === undefined) return redisStore(connection as RedisSettings, prefix);
+  const given = connection as ExistingClient;
+  const target = { ...resolveRedisSettings({}), kind, address: "the given client's server" };
+  return new RedisStore(
+    target,
+    () => given.duplicate() as RawClient,
+    prefix ?? DEFAULT_PREFIX,
+    given,
+  );
+}
+
+function redisStore(settings: RedisSettings, prefix: string | undefined): Store {
+  const target = resolveRedisSettings(settings);
+  return new RedisStore(
+    target,
+    (reconnect) => makeClient(target, reconnect),
+    prefix ?? DEFAULT_PREFIX,
+  );
+}

@@ -1,0 +1,309 @@
+/**
+ * One connection to Redis that outlives the server: it reconnects for ever, and every call on it
+ * ends in a reply or in a `QueueConnectionError` within its deadline.
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import { RESP_TYPES } from "@redis/client";
+import { Buffer } from "node:buffer";
+import { QueueConnectionError, SettingsError } from "./errors.ts";
+import type { Script } from "./redis_scripts.ts";
+import type { RawClient, RedisTarget } from "./redis_settings.ts";
+import { sleep } from "./sleep.ts";
+
+/** An argument of a Redis command. */
+export type Argument = string | Buffer;
+
+/** What a command may answer, with every string as bytes. */
+export type Reply = Buffer | number | null | readonly Reply[];
+
+const logger = getLogger(["arq", "redis"]);
+const BYTES = { [RESP_TYPES.BLOB_STRING]: Buffer };
+const COMMAND_OPTIONS = { typeMapping: BYTES, timeout: undefined };
+
+/** Makes an unconnected client that asks `reconnect` what to do after a lost connection. */
+export type ClientFactory = (
+  reconnect: (retries: number, cause: Error) => number | Error,
+) => RawClient;
+
+/** One connection, replaced when the server stops answering on it. */
+export class RedisConnection {
+  readonly #factory: ClientFactory;
+  readonly #target: RedisTarget;
+  readonly #reconnectListeners: Set<() => void> = new Set();
+  readonly #established: WeakSet<RawClient> = new WeakSet();
+  #client: RawClient | undefined;
+  #closed = false;
+  #lastError: unknown;
+
+  /** Takes what makes the clients, and the target's deadlines and pace. */
+  constructor(factory: ClientFactory, target: RedisTarget) {
+    this.#factory = factory;
+    this.#target = target;
+  }
+
+  /** The client of the moment; there is none before `connect`. */
+  get client(): RawClient {
+    if (this.#client === undefined || this.#closed) throw this.#explain(new Error("not connected"));
+    return this.#client;
+  }
+
+  /** Whether `connect` has succeeded once. */
+  get isConnected(): boolean {
+    return this.#client !== undefined && this.#established.has(this.#client);
+  }
+
+  /**
+   * Connects, trying again as the settings say.
+   *
+   * @throws {QueueConnectionError} when the attempts are used up, or at once where another attempt
+   * cannot help (a wrong password, a missing permission, no Redis).
+   */
+  async connect(signal?: AbortSignal): Promise<void> {
+    const { connRetries, connRetryDelayMs } = this.#target;
+    for (let attempt = 0;; attempt++) {
+      try {
+        return await this.#connectOnce();
+      } catch (error) {
+        const failure = this.#explain(error);
+        const left = connRetries - attempt;
+        if (this.#closed || left <= 0 || isFinal(error)) throw failure;
+        logger.warn("{reason}, {left} attempts left", { reason: failure.message, left });
+        await sleep(connRetryDelayMs, signal);
+      }
+    }
+  }
+
+  /** Calls back whenever a lost connection is there again. */
+  onReconnect(listener: () => void): Disposable {
+    this.#reconnectListeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#reconnectListeners.delete(listener) };
+  }
+
+  /**
+   * Runs a script. `args` is asked for the arguments of each attempt and told whether an earlier
+   * one may have taken effect.
+   */
+  script(
+    script: Script,
+    keys: readonly string[],
+    args: (again: boolean) => readonly Argument[],
+  ): Promise<Reply> {
+    return this.#repeat(async (again, timeoutMs) => {
+      const rest = [String(keys.length), ...keys, ...args(again)];
+      try {
+        return await this.#send(["EVALSHA", script.sha, ...rest], keys[0], timeoutMs);
+      } catch (error) {
+        if (firstWord(error) !== "NOSCRIPT") throw error;
+        return await this.#send(["EVAL", script.source, ...rest], keys[0], timeoutMs);
+      }
+    });
+  }
+
+  /** Runs a command that may be repeated; `key` says which node of a Cluster it goes to. */
+  command(args: readonly Argument[], key?: string): Promise<Reply> {
+    return this.#repeat((_again, timeoutMs) => this.#send(args, key, timeoutMs));
+  }
+
+  /** Runs a command once, without repeating it, for as long as `timeoutMs`. */
+  async once(args: readonly Argument[], key: string, timeoutMs: number): Promise<Reply> {
+    try {
+      return await this.#send(args, key, timeoutMs);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  /** Closes the connection at once; what is under way is rejected. */
+  close(): void {
+    this.#closed = true;
+    void this.#client?.destroy();
+  }
+
+  async #repeat(attempt: (again: boolean, timeoutMs: number) => Promise<Reply>): Promise<Reply> {
+    const { timeoutMs, retries, retryOnTimeout, minDelayMs, maxDelayMs } = this.#target;
+    let deadline = performance.now() + timeoutMs;
+    for (let failures = 0;; failures++) {
+      try {
+        return await attempt(failures > 0, Math.max(1, deadline - performance.now()));
+      } catch (error) {
+        const timedOut = error instanceof NoReplyError;
+        const mayPass = timedOut ? retryOnTimeout : this.#isTransient(error);
+        if (timedOut) deadline = performance.now() + timeoutMs;
+        const delay = backoff(failures, minDelayMs, maxDelayMs);
+        const late = performance.now() + delay >= deadline;
+        if (this.#closed || !mayPass || failures >= retries || late) throw this.#explain(error);
+        await sleep(delay);
+      }
+    }
+  }
+
+  async #send(
+    args: readonly Argument[],
+    key: string | undefined,
+    timeoutMs: number,
+  ): Promise<Reply> {
+    const client = this.client;
+    const { promise: silence, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      reject(new NoReplyError());
+      this.#replace(client);
+    }, timeoutMs);
+    try {
+      return await Promise.race([sendTo(client, this.#target.kind, args, key), silence]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #connectOnce(): Promise<void> {
+    const { promise: silence, reject } = Promise.withResolvers<never>();
+    const { connTimeoutMs } = this.#target;
+    const timer = setTimeout(() => reject(new NoReplyError()), connTimeoutMs);
+    if (this.#closed) throw new NoReplyError();
+    const client = this.#makeClient();
+    this.#client = client;
+    try {
+      const ready = client.connect().then(() => sendTo(client, this.#target.kind, ["PING"]));
+      await Promise.race([ready, silence]);
+    } catch (error) {
+      void client.destroy();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+    this.#established.add(client);
+  }
+
+  #makeClient(): RawClient {
+    const { minDelayMs, maxDelayMs } = this.#target;
+    const client = this.#factory((retries, cause) =>
+      this.#established.has(client) ? backoff(retries, minDelayMs, maxDelayMs) : cause
+    );
+    client.on("error", (error) => {
+      this.#lastError = error;
+      if (this.#client === client && this.#established.has(client)) {
+        logger.warn("{reason}, connecting again", { reason: this.#explain(error).message });
+      }
+    });
+    client.on("ready", () => {
+      if (this.#client !== client || !this.#established.has(client)) return;
+      for (const listener of this.#reconnectListeners) listener();
+    });
+    return client;
+  }
+
+  /** A connection without answers is given up; what else waits on it is repeated on the next. */
+  #replace(silent: RawClient): void {
+    if (this.#closed || this.#client !== silent) return;
+    const client = this.#makeClient();
+    this.#established.add(client);
+    this.#client = client;
+    client.connect().catch((error) => this.#lastError = error);
+    void silent.destroy();
+  }
+
+  #isTransient(error: unknown): boolean {
+    const word = firstWord(error);
+    if (word === undefined) return true;
+    return TRANSIENT.has(word) || this.#target.retryOnError.includes(word) ||
+      (this.#target.kind === "cluster" && String(error).includes("non local key"));
+  }
+
+  #explain(error: unknown): Error {
+    if (error instanceof QueueConnectionError || error instanceof SettingsError) return error;
+    const { address, timeoutMs } = this.#target;
+    if (this.#closed) return new QueueConnectionError(`The connection to ${address} is closed`);
+    const reason = error instanceof NoReplyError && this.#lastError !== undefined
+      ? this.#lastError
+      : error;
+    const text = reason instanceof NoReplyError
+      ? `no reply within ${timeoutMs / 1_000} s`
+      : reasonOf(reason, address);
+    return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error });
+  }
+}
+
+class NoReplyError extends Error {}
+
+function backoff(failures: number, minDelayMs: number, maxDelayMs: number): number {
+  const delay = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(failures, 30));
+  return delay * (0.5 + Math.random() / 2);
+}
+
+interface CommandSender {
+  sendCommand(...args: unknown[]): Promise<Reply>;
+}
+
+function sendTo(
+  client: RawClient,
+  kind: RedisTarget["kind"],
+  args: readonly Argument[],
+  key?: string,
+): Promise<Reply> {
+  const sender = client as unknown as CommandSender;
+  if (kind === "single") return sender.sendCommand(args, COMMAND_OPTIONS);
+  if (kind === "sentinel") return sender.sendCommand(false, args, COMMAND_OPTIONS);
+  return sender.sendCommand(key, false, args, COMMAND_OPTIONS);
+}
+
+/** Errors of the server that pass by themselves, by their first word. */
+const TRANSIENT: ReadonlySet<string> = new Set([
+  "LOADING",
+  "READONLY",
+  "MASTERDOWN",
+  "CLUSTERDOWN",
+  "TRYAGAIN",
+  "ASK",
+  "MOVED",
+  "BUSY",
+  "NOREPLICAS",
+]);
+
+/** What else the server may refuse with, in words that say what to do. */
+const EXPLANATIONS: Readonly<Record<string, string>> = {
+  NOAUTH: "it wants a password; set `password` or write it into the connection string",
+  WRONGPASS: "it refuses this user name and password",
+  NOPERM: "the user lacks a permission; compare its ACL with the one in the README",
+  OOM: "it is out of memory and accepts nothing new; jobs that are queued go on",
+  MISCONF: "it cannot save to its disk and accepts no writes",
+  READONLY: "it is a read-only replica; connect to the primary",
+  LOADING: "it is still loading its data",
+  BUSY: "it is busy with a script of somebody else",
+  CLUSTERDOWN: "the cluster is down",
+  ERR: "it answered with an error",
+  WRONGTYPE: "a key with the queue's name or prefix holds something else; choose another prefix",
+};
+
+function reasonOf(error: unknown, address: string): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
+  if (
+    error instanceof Error && (error.name === "NotCapable" || error.name === "PermissionDenied")
+  ) {
+    return `this program may not connect; start it with --allow-net=${address}`;
+  }
+  if (code === "ECONNREFUSED") return "connection refused; is the server running there?";
+  if (code === "ENOTFOUND" || code === "EAI_AGAIN") return "the host name is not known";
+  if (message.includes("RESP type") || /^HTTP/.test(message)) {
+    return "what answers there is not Redis";
+  }
+  const word = firstWord(error);
+  if (word === undefined) return message || "the connection was lost";
+  const explanation = EXPLANATIONS[word];
+  return explanation === undefined ? message : `${explanation} (${message})`;
+}
+
+/** The first word of a server's error, or undefined for an error that is not the server's. */
+function firstWord(error: unknown): string | undefined {
+  if (!(error instanceof Error) || "code" in error) return undefined;
+  return /^(?:\S+ (?=ERR))?([A-Z]{3,})(?: |$)/.exec(error.message)?.[1];
+}
+
+/** Whether a further attempt to connect would fail in the same way. */
+function isFinal(error: unknown): boolean {
+  if (error instanceof SettingsError) return true;
+  if (error instanceof Error && error.name === "NotCapable") return true;
+  const word = firstWord(error);
+  return word !== undefined && !TRANSIENT.has(word) && word !== "MAXCLIENTS";
+}

@@ -1,0 +1,474 @@
+/**
+ * The Lua that runs inside Redis: every operation on a queue that must be atomic.
+ *
+ * All scripts take the same keys (see {@linkcode scriptKeys}) and the key prefix as first
+ * argument; `now` is Redis's own clock in milliseconds. Each may be repeated after a lost reply.
+ *
+ * A claimed job has a *lease*: `in-progress:<id>` holds the claim's token until it expires, the
+ * job's score in the queue is the lease's end, and `<queue>:leases` has the member
+ * `<original score>:<id>` with the same end. Whoever shows the token owns the job.
+ * @module
+ */
+import { createHash } from "node:crypto";
+
+/** A script with the digest that Redis knows it by. */
+export interface Script {
+  /** The Lua source. */
+  readonly source: string;
+  /** The source's SHA-1, for EVALSHA. */
+  readonly sha: string;
+}
+
+/** The keys that every script gets, in the order the prelude names them. */
+export function scriptKeys(prefix: string, queueName: string): string[] {
+  return [queueName, wakeKey(queueName), `${prefix}abort`, `${queueName}:leases`];
+}
+
+/** The list whose one element wakes an idle worker. */
+export function wakeKey(queueName: string): string {
+  return `${queueName}:wake`;
+}
+
+/** The channel on which a job's end is announced. */
+export function doneChannel(prefix: string, jobId: string): string {
+  return `${prefix}done:${jobId}`;
+}
+
+/** The key of a job's result; with `*` the pattern of all. */
+export function resultKey(prefix: string, jobId: string): string {
+  return `${prefix}result:${jobId}`;
+}
+
+/** The key of an encoded job. */
+export function jobKey(prefix: string, jobId: string): string {
+  return `${prefix}job:${jobId}`;
+}
+
+const PRELUDE = String.raw`
+local QUEUE, WAKE, ABORT, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local prefix = ARGV[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function job_key(id) return prefix .. 'job:' .. id end
+local function lock_key(id) return prefix .. 'in-progress:' .. id end
+local function starts_key(id) return prefix .. 'retry:' .. id end
+local function handbacks_key(id) return prefix .. 'handbacks:' .. id end
+local function result_key(id) return prefix .. 'result:' .. id end
+local function lease_member(id, score) return score .. ':' .. id end
+
+local function call_with(list, ...)
+  local command = {...}
+  for _, value in ipairs(list) do command[#command + 1] = value end
+  return redis.call(unpack(command))
+end
+
+local function wake()
+  if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
+  redis.call('PEXPIRE', WAKE, 5000)
+end
+
+-- Is the job still held under this token? A lock that expired while nobody else took the job (the
+-- server was frozen) is still ours.
+local function is_mine(id, token, score)
+  local lock = redis.pcall('GET', lock_key(id))
+  if lock then return lock == token end
+  return redis.call('ZSCORE', LEASES, lease_member(id, score)) ~= false
+    and redis.call('ZSCORE', QUEUE, id) ~= false
+end
+
+-- A full server checks memory at a script's first write only: begin with one that frees.
+local function write_even_when_full() redis.call('ZREM', LEASES, '') end
+
+local function count_handback(id)
+  local count = tonumber(redis.pcall('GET', handbacks_key(id)) or 0) or 0
+  redis.call('SET', handbacks_key(id), string.format('%d', count + 1), 'EX', 88400)
+end
+
+local function return_to_queue(id, score, due)
+  redis.call('ZREM', LEASES, lease_member(id, score))
+  redis.call('DEL', lock_key(id))
+  redis.call('ZADD', QUEUE, 'XX', due, id)
+end
+`;
+
+/**
+ * Accepts jobs, all or none.
+ *
+ * Arguments: extra ms until expiry; `again` = "1" if an earlier reply may have been lost; a nonce
+ * or "" if all ids are random; then per job: id, payload, due time or "", delay or "", expiry or
+ * "", kind (`random`, `given`, `slot`).
+ *
+ * Replies a string with "1" for a created and "0" for a taken job each.
+ *
+ * Guarantees: an id that has a job, a result, or a running job in the queue is taken and left as it
+ * is. A slot is refused also while its lock lasts and when over 60 s late. A repeated call answers
+ * what the first one did. Nothing is written if the queue's key holds something else than a queue.
+ */
+const ENQUEUE = String.raw`
+local extra, again, nonce = tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
+local nonce_key = prefix .. 'nonce:' .. nonce
+if again and nonce ~= '' then
+  local replies = redis.call('GET', nonce_key)
+  if replies then return replies end
+end
+redis.call('ZCARD', QUEUE)
+
+local function is_taken(id, kind, score)
+  if redis.call('EXISTS', job_key(id), result_key(id)) > 0 then return true end
+  if kind == 'random' then return false end
+  local locked = redis.call('EXISTS', lock_key(id)) == 1
+  if kind == 'slot' and (locked or score < now - 60000) then return true end
+  return locked and redis.call('ZSCORE', QUEUE, id) ~= false
+end
+
+local replies, entries, earliest = {}, {}, math.huge
+for i = 5, #ARGV, 6 do
+  local id, due, delay, expires, kind = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  local score = now
+  if due ~= '' then score = math.max(1, tonumber(due))
+  elseif delay ~= '' then score = now + tonumber(delay) end
+  local fresh = kind == 'random' and not again
+  if not fresh and is_taken(id, kind, score) then
+    replies[#replies + 1] = kind == 'random' and '1' or '0'
+  else
+    local ttl = tonumber(expires) or (math.max(score, now) - now + extra)
+    redis.call('SET', job_key(id), ARGV[i + 1], 'PX', string.format('%.0f', ttl))
+    if not fresh then
+      redis.call('DEL', starts_key(id), handbacks_key(id))
+      redis.call('ZREM', ABORT, id)
+    end
+    entries[#entries + 1] = string.format('%.0f', score)
+    entries[#entries + 1] = id
+    earliest = math.min(earliest, score)
+    replies[#replies + 1] = '1'
+  end
+end
+if #entries > 0 then
+  call_with(entries, 'ZADD', QUEUE)
+  local future = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if earliest <= now or tonumber(future[2]) == earliest then wake() end
+end
+replies = table.concat(replies)
+if nonce ~= '' then redis.call('SET', nonce_key, replies, 'PX', 60000) end
+return replies
+`;
+
+/**
+ * Takes due jobs and sets a lease on each.
+ *
+ * Arguments: token of this claim, lease ms, how many at most.
+ *
+ * Replies now, the score of the next future entry or nil, the queue's length, then per job: id,
+ * original score, payload (nil if expired, 0 if not a string), starts, hand-backs, 1 if its abort
+ * was asked for. The lock holds `<token>:<id>`.
+ *
+ * Guarantees: jobs of expired leases come first and keep their score; entries that somebody else
+ * has locked are passed over; a key of a wrong type spoils one job, not the batch; an entry
+ * without a job but with a result is removed; if due work is left, the next worker is woken.
+ */
+const CLAIM = String.raw`
+local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+redis.call('DEL', WAKE)
+local lease_end = string.format('%.0f', now + lease + 5)
+local claimed, taken = {}, 0
+
+local function drop_if_ended(id)
+  if redis.call('EXISTS', result_key(id)) == 0 then return false end
+  redis.call('ZREM', QUEUE, id)
+  redis.call('ZREM', ABORT, id)
+  redis.call('DEL', starts_key(id), handbacks_key(id))
+  return true
+end
+
+local function take_all(ids, scores)
+  if #ids == 0 then return end
+  local keys = {}
+  for _, id in ipairs(ids) do
+    keys[#keys + 1] = job_key(id)
+    keys[#keys + 1] = starts_key(id)
+    keys[#keys + 1] = handbacks_key(id)
+  end
+  local values = call_with(keys, 'MGET')
+  local aborts = redis.call('EXISTS', ABORT) == 1 and call_with(ids, 'ZMSCORE', ABORT) or {}
+  local queue_entries, lease_entries = {}, {}
+  for i, id in ipairs(ids) do
+    local payload = values[3 * i - 2]
+    if payload or not drop_if_ended(id) then
+      if not payload and redis.call('EXISTS', job_key(id)) == 1 then payload = 0 end
+      local starts = (tonumber(values[3 * i - 1] or 0) or 0) + 1
+      redis.call('SET', lock_key(id), token .. ':' .. id, 'PX', lease)
+      redis.call('SET', starts_key(id), string.format('%d', starts), 'EX', 88400)
+      queue_entries[#queue_entries + 1] = lease_end
+      queue_entries[#queue_entries + 1] = id
+      lease_entries[#lease_entries + 1] = lease_end
+      lease_entries[#lease_entries + 1] = lease_member(id, scores[i])
+      local n = #claimed
+      claimed[n + 1], claimed[n + 2], claimed[n + 3] = id, scores[i], payload
+      claimed[n + 4], claimed[n + 5] = starts, tonumber(values[3 * i] or 0) or 0
+      claimed[n + 6] = aborts[i] and 1 or 0
+      taken = taken + 1
+    end
+  end
+  if #queue_entries > 0 then
+    call_with(queue_entries, 'ZADD', QUEUE, 'XX')
+    call_with(lease_entries, 'ZADD', LEASES)
+  end
+end
+
+local function take_orphans()
+  local ids, scores = {}, {}
+  local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)
+  if #expired == 0 then return end
+  call_with(expired, 'ZREM', LEASES)
+  for _, member in ipairs(expired) do
+    local score, id = string.match(member, '^([^:]*):(.*)$')
+    if redis.call('ZSCORE', QUEUE, id) and redis.call('EXISTS', lock_key(id)) == 0 then
+      ids[#ids + 1], scores[#scores + 1] = id, score
+    end
+  end
+  take_all(ids, scores)
+end
+
+-- A lock without an end would hold its job for ever: it counts as none.
+local function is_locked(id, lock)
+  return lock and redis.call('PTTL', lock_key(id)) ~= -1
+end
+
+local function take_due()
+  local passed = 0
+  while taken < limit do
+    local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', passed,
+      math.max(10, limit - taken))
+    if #due == 0 then return passed end
+    local keys, ids, scores = {}, {}, {}
+    for i = 1, #due, 2 do keys[#keys + 1] = lock_key(due[i]) end
+    local locks = call_with(keys, 'MGET')
+    for i = 1, #keys do
+      local id = due[2 * i - 1]
+      if #ids == limit - taken then break end
+      if is_locked(id, locks[i]) then passed = passed + 1
+      else ids[#ids + 1], scores[#scores + 1] = id, due[2 * i] end
+    end
+    take_all(ids, scores)
+  end
+  return passed
+end
+
+take_orphans()
+local passed = take_due()
+if taken == limit and redis.call('ZCOUNT', QUEUE, '-inf', now) > passed then wake() end
+local future = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local reply = {string.format('%.0f', now), future[2] or false, redis.call('ZCARD', QUEUE)}
+for i = 1, #claimed do reply[i + 3] = claimed[i] end
+return reply
+`;
+
+/**
+ * Renews leases.
+ *
+ * Arguments: lease ms; then per lease: id, token, original score.
+ *
+ * Replies a string with "1" for a renewed and "0" for a lost lease each.
+ */
+const RENEW = String.raw`
+local lease = tonumber(ARGV[2])
+local lease_end = string.format('%.0f', now + lease + 5)
+write_even_when_full()
+local replies = {}
+for i = 3, #ARGV, 3 do
+  local id, token, score = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local mine = is_mine(id, token, score)
+  if mine then
+    redis.call('SET', lock_key(id), token, 'PX', lease)
+    redis.call('ZADD', QUEUE, 'XX', lease_end, id)
+    redis.call('ZADD', LEASES, lease_end, lease_member(id, score))
+  end
+  replies[#replies + 1] = mine and '1' or '0'
+end
+return table.concat(replies)
+`;
+
+/**
+ * Records the end of claimed jobs and announces each.
+ *
+ * Arguments per job: id, token, original score, "1" for a success, result, ms to keep it ("" for
+ * ever, "0" not at all), ms for which the id stays locked.
+ *
+ * Replies a string with "1" for a recorded and "0" for a refused end each.
+ *
+ * Guarantees: one result is recorded for an incarnation. A success may come after the lease was
+ * lost as long as nobody else has finished the job; other ends are refused then. A job enqueued
+ * anew under the same id meanwhile stays.
+ */
+const FINISH = String.raw`
+write_even_when_full()
+local gone, ended, members, replies, records, recorded = {}, {}, {}, {}, {}, {}
+
+local function is_accepted(id, token, score, success)
+  if recorded[id] then return false end
+  if is_mine(id, token, score) then return true end
+  return success and redis.call('ZSCORE', LEASES, lease_member(id, score)) ~= false
+    and redis.call('ZSCORE', QUEUE, id) ~= false
+end
+
+-- Python's abort sets score 1; any other score but the lease's is a new incarnation.
+local function is_enqueued_anew(id, score)
+  local queued = redis.call('ZSCORE', QUEUE, id)
+  local leased = redis.call('ZSCORE', LEASES, lease_member(id, score))
+  return queued and queued ~= leased and tonumber(queued) ~= 1
+    and redis.call('EXISTS', job_key(id)) == 1
+end
+
+for i = 2, #ARGV, 7 do
+  local id, score = ARGV[i], ARGV[i + 2]
+  local accepted = is_accepted(id, ARGV[i + 1], score, ARGV[i + 3] == '1')
+  if accepted then
+    gone[#gone + 1] = lock_key(id)
+    gone[#gone + 1] = starts_key(id)
+    gone[#gone + 1] = handbacks_key(id)
+    members[#members + 1] = lease_member(id, score)
+    if is_enqueued_anew(id, score) then wake()
+    else
+      gone[#gone + 1] = job_key(id)
+      ended[#ended + 1] = id
+    end
+    recorded[id] = true
+    records[#records + 1] = i
+  end
+  replies[#replies + 1] = accepted and '1' or '0'
+end
+if #records > 0 then
+  call_with(gone, 'DEL')
+  call_with(members, 'ZREM', LEASES)
+  if #ended > 0 then
+    call_with(ended, 'ZREM', QUEUE)
+    call_with(ended, 'ZREM', ABORT)
+  end
+end
+for _, i in ipairs(records) do
+  local id, result, keep, tail = ARGV[i], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
+  if keep == '' then redis.call('SET', result_key(id), result)
+  elseif keep ~= '0' then redis.call('SET', result_key(id), result, 'PX', keep) end
+  if tail ~= '0' then redis.call('SET', lock_key(id), '1', 'PX', tail) end
+  redis.pcall('PUBLISH', prefix .. 'done:' .. id, #result <= 65536 and result or '')
+end
+return table.concat(replies)
+`;
+
+/**
+ * Puts claimed jobs back into the queue.
+ *
+ * Arguments per job: id, token, original score, delay ms or "" for its old place, starts to
+ * remember, "1" if the try was cut short and does not count.
+ *
+ * Replies a string with "1" done, "0" refused, "2" done but the job expires before it is due, each.
+ */
+const GIVE_BACK = String.raw`
+write_even_when_full()
+local replies = {}
+for i = 2, #ARGV, 6 do
+  local id, score, delay = ARGV[i], ARGV[i + 2], ARGV[i + 3]
+  local reply = '0'
+  if is_mine(id, ARGV[i + 1], score) then
+    local due = delay == '' and score or string.format('%.0f', now + tonumber(delay))
+    return_to_queue(id, score, due)
+    redis.call('SET', starts_key(id), ARGV[i + 4], 'EX', 88400)
+    if ARGV[i + 5] == '1' then count_handback(id) end
+    if tonumber(due) <= now then wake() end
+    local ttl = redis.call('PTTL', job_key(id))
+    reply = delay ~= '' and ttl ~= -1 and tonumber(due) - now > ttl and '2' or '1'
+  end
+  replies[#replies + 1] = reply
+end
+return table.concat(replies)
+`;
+
+/**
+ * Releases leases that a worker holds without knowing: the reply to its claim was lost.
+ *
+ * Arguments: what the worker's tokens start with; then the tokens it does know.
+ *
+ * Replies how many it released.
+ */
+const RELEASE_UNKNOWN = String.raw`
+write_even_when_full()
+local holder, known, released = ARGV[2], {}, 0
+for i = 3, #ARGV do known[ARGV[i]] = true end
+for _, member in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
+  local score, id = string.match(member, '^([^:]*):(.*)$')
+  local lock = redis.pcall('GET', lock_key(id))
+  if type(lock) == 'string' and string.sub(lock, 1, #holder) == holder and not known[lock] then
+    return_to_queue(id, score, score)
+    count_handback(id)
+    released = released + 1
+  end
+end
+if released > 0 then wake() end
+return released
+`;
+
+/**
+ * Aborts a job that nobody runs, or asks the worker that runs it to.
+ *
+ * Arguments: id, result to record, ms to keep it.
+ *
+ * Replies "aborted", "asked" or "not_found".
+ *
+ * The request is dated a minute back: Python drops those that seem to be of the future.
+ */
+const ABORT_JOB = String.raw`
+local id, result, keep = ARGV[2], ARGV[3], ARGV[4]
+local locked = redis.call('EXISTS', lock_key(id)) == 1
+if not locked and redis.call('EXISTS', job_key(id)) == 0 then return 'not_found' end
+if locked or not redis.call('ZSCORE', QUEUE, id) then
+  redis.call('ZADD', ABORT, string.format('%.0f', now - 60000), id)
+  return 'asked'
+end
+redis.call('DEL', job_key(id), starts_key(id), handbacks_key(id))
+redis.call('ZREM', QUEUE, id)
+redis.call('ZREM', ABORT, id)
+redis.call('SET', result_key(id), result, 'PX', keep)
+redis.pcall('PUBLISH', prefix .. 'done:' .. id, #result <= 65536 and result or '')
+return 'aborted'
+`;
+
+/**
+ * Reads what is known of a job in one step.
+ *
+ * Arguments: id, "1" to get the payload too.
+ *
+ * Replies now, result or nil, payload or nil, 1 if there is a job, 1 if it is locked, score or nil.
+ */
+const LOOK_UP = String.raw`
+local id = ARGV[2]
+local function read(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value
+end
+return {
+  string.format('%.0f', now),
+  read(result_key(id)),
+  ARGV[3] == '1' and read(job_key(id)),
+  redis.call('EXISTS', job_key(id)),
+  redis.call('EXISTS', lock_key(id)),
+  redis.call('ZSCORE', QUEUE, id),
+}
+`;
+
+function script(source: string): Script {
+  const whole = PRELUDE + source;
+  return { source: whole, sha: createHash("sha1").update(whole).digest("hex") };
+}
+
+/** All scripts, by what they do. */
+export const scripts = {
+  enqueue: script(ENQUEUE),
+  claim: script(CLAIM),
+  renew: script(RENEW),
+  finish: script(FINISH),
+  giveBack: script(GIVE_BACK),
+  releaseUnknown: script(RELEASE_UNKNOWN),
+  abort: script(ABORT_JOB),
+  lookUp: script(LOOK_UP),
+} as const;

@@ -1,0 +1,473 @@
+/**
+ * Where a Redis is and how to connect to it: settings and connection strings, checked and turned
+ * into clients of `@redis/client`.
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import {
+  createClient,
+  createCluster,
+  createSentinel,
+  type RedisClientOptions,
+  type RedisFunctions,
+  type RedisModules,
+  type RedisScripts,
+} from "@redis/client";
+import { type Duration, durationMs } from "./duration.ts";
+import { SettingsError } from "./errors.ts";
+import { checkKeys, show } from "./validation.ts";
+
+/** How often, and at what pace, a command is repeated after an error that may pass. */
+export interface CommandRetry {
+  /** Repetitions at most. @default Infinity, until `timeout` */
+  readonly retries?: number;
+  /** The first pause; it doubles with every repetition. @default 50 milliseconds */
+  readonly minDelay?: Duration;
+  /** The longest pause. @default 2 seconds */
+  readonly maxDelay?: Duration;
+}
+
+/**
+ * Where a Redis is and how to connect to it.
+ *
+ * Durations are milliseconds or a duration object.
+ */
+export interface RedisSettings {
+  /** Host name or address, or a list of hosts and ports of Sentinels or Cluster nodes. @default "localhost" */
+  readonly host?: string | readonly (readonly [host: string, port: number])[];
+  /** TCP port. @default 6379 */
+  readonly port?: number;
+  /** Path of a Unix socket; host and port are not used then. */
+  readonly unixSocketPath?: string;
+  /** Number of the database. @default 0 */
+  readonly database?: number;
+  /** User name for Redis's access control lists. */
+  readonly username?: string;
+  /** Password; it appears in no log or error. */
+  readonly password?: string;
+  /** Whether to use TLS. @default false */
+  readonly ssl?: boolean;
+  /** File with the client's private key, PEM. */
+  readonly sslKeyfile?: string;
+  /** File with the client's certificate, PEM. */
+  readonly sslCertfile?: string;
+  /** Whether the server must show a valid certificate. @default "required" */
+  readonly sslCertReqs?: "required" | "optional" | "none";
+  /** File with the certificates of trusted authorities, PEM. */
+  readonly sslCaCerts?: string;
+  /** Certificates of trusted authorities, PEM. */
+  readonly sslCaData?: string;
+  /** Whether the server's certificate must bear the host name. @default true */
+  readonly sslCheckHostname?: boolean;
+  /** How long one attempt to connect may take. @default 1 second */
+  readonly connTimeout?: Duration;
+  /** Further attempts to connect at the start, may be Infinity. @default 5 */
+  readonly connRetries?: number;
+  /** Pause between these attempts. @default 1 second */
+  readonly connRetryDelay?: Duration;
+  /**
+   * Connections at most: one for commands, one to wait for results, one for a worker to be woken.
+   * With fewer the library polls instead. @default 3
+   */
+  readonly maxConnections?: number;
+  /** Whether `host` lists Sentinels. @default false */
+  readonly sentinel?: boolean;
+  /** The name Sentinels know the primary by. @default "mymaster" */
+  readonly sentinelMaster?: string;
+  /** Whether `host` lists nodes of a Cluster. @default false */
+  readonly cluster?: boolean;
+  /** How long a call may take, repetitions and waiting for a lost connection included. @default 10 seconds */
+  readonly timeout?: Duration;
+  /** Whether a call without a reply within `timeout` is repeated on a new connection. @default false */
+  readonly retryOnTimeout?: boolean;
+  /** First words of Redis errors on which a command is repeated besides those known to pass. @default [] */
+  readonly retryOnError?: readonly string[];
+  /** How often and at what pace commands are repeated. */
+  readonly retry?: CommandRetry;
+}
+
+/** Settings with every default filled in and every duration in milliseconds. */
+export interface RedisTarget {
+  readonly kind: "single" | "sentinel" | "cluster";
+  readonly nodes: readonly { readonly host: string; readonly port: number }[];
+  readonly unixSocketPath: string | undefined;
+  readonly database: number;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly tls: TlsSettings | undefined;
+  readonly sentinelMaster: string;
+  readonly connTimeoutMs: number;
+  readonly connRetries: number;
+  readonly connRetryDelayMs: number;
+  readonly maxConnections: number;
+  readonly timeoutMs: number;
+  readonly retryOnTimeout: boolean;
+  readonly retryOnError: readonly string[];
+  readonly retries: number;
+  readonly minDelayMs: number;
+  readonly maxDelayMs: number;
+  /** Where this is, without secrets. */
+  readonly address: string;
+}
+
+const KNOWN_KEYS = [
+  "host",
+  "port",
+  "unixSocketPath",
+  "database",
+  "username",
+  "password",
+  "ssl",
+  "sslKeyfile",
+  "sslCertfile",
+  "sslCertReqs",
+  "sslCaCerts",
+  "sslCaData",
+  "sslCheckHostname",
+  "connTimeout",
+  "connRetries",
+  "connRetryDelay",
+  "maxConnections",
+  "sentinel",
+  "sentinelMaster",
+  "cluster",
+  "timeout",
+  "retryOnTimeout",
+  "retryOnError",
+  "retry",
+] as const satisfies readonly (keyof RedisSettings)[];
+
+/**
+ * Checks settings and fills in the defaults.
+ *
+ * @throws {SettingsError} listing every problem.
+ */
+export function resolveRedisSettings(settings: RedisSettings): RedisTarget {
+  const problems = checkKeys(settings, KNOWN_KEYS);
+  const check = (ok: boolean, key: keyof RedisSettings, rule: string) => {
+    const value = key === "password" ? "something else" : show(settings[key]);
+    if (!ok) problems.push(`${key} must be ${rule}, got ${value}`);
+  };
+  const optional = (key: keyof RedisSettings, type: "string" | "boolean") =>
+    check(settings[key] === undefined || typeof settings[key] === type, key, `a ${type}`);
+  for (const key of STRING_KEYS) optional(key, "string");
+  for (const key of BOOLEAN_KEYS) optional(key, "boolean");
+  const ms = (name: string, value: Duration) => {
+    try {
+      return durationMs(name, value, 1);
+    } catch (error) {
+      problems.push((error as Error).message);
+      return 1;
+    }
+  };
+  const { host = "localhost", port = 6379, database = 0, connRetries = 5 } = settings;
+  const { maxConnections = 3, sentinel = false, cluster = false, retry = {} } = settings;
+  const { retries = Infinity, minDelay = 50, maxDelay = 2_000 } = retry;
+  const hosts = isHostList(host) ? host : [[String(host), port] as const];
+  check(typeof host === "string" || isHostList(host), "host", "a name or a list of [host, port]");
+  check(isPort(port), "port", "a whole number from 1 to 65535");
+  check(Number.isInteger(database) && database >= 0, "database", "a whole number of 0 or more");
+  check(isCount(connRetries, 0), "connRetries", "a whole number of 0 or more, or Infinity");
+  check(isCount(maxConnections, 1), "maxConnections", "a whole number of 1 or more");
+  check(isCount(retries, 0), "retry", "an object whose retries is 0 or more");
+  check(!(sentinel && cluster), "cluster", "false where sentinel is true");
+  check(!cluster || database === 0, "database", "0 on a Cluster");
+  check(
+    ["required", "optional", "none", undefined].includes(settings.sslCertReqs),
+    "sslCertReqs",
+    '"required", "optional" or "none"',
+  );
+  check(
+    settings.retryOnError === undefined || Array.isArray(settings.retryOnError),
+    "retryOnError",
+    "a list of words",
+  );
+  const target = {
+    kind: sentinel ? "sentinel" : cluster ? "cluster" : "single",
+    nodes: hosts.map(([host, port]) => ({ host, port })),
+    unixSocketPath: settings.unixSocketPath,
+    database,
+    username: settings.username,
+    password: settings.password,
+    sentinelMaster: settings.sentinelMaster ?? "mymaster",
+    connTimeoutMs: ms("connTimeout", settings.connTimeout ?? 1_000),
+    connRetries,
+    connRetryDelayMs: ms("connRetryDelay", settings.connRetryDelay ?? 1_000),
+    maxConnections,
+    timeoutMs: ms("timeout", settings.timeout ?? 10_000),
+    retryOnTimeout: settings.retryOnTimeout ?? false,
+    retryOnError: settings.retryOnError ?? [],
+    retries,
+    minDelayMs: ms("retry.minDelay", minDelay),
+    maxDelayMs: ms("retry.maxDelay", maxDelay),
+  } as const;
+  if (problems.length > 0) throw new SettingsError("Redis settings", problems);
+  return { ...target, tls: settings.ssl ? settings : undefined, address: addressOf(target) };
+}
+
+const STRING_KEYS = [
+  "unixSocketPath",
+  "username",
+  "password",
+  "sslKeyfile",
+  "sslCertfile",
+  "sslCaCerts",
+  "sslCaData",
+  "sentinelMaster",
+] as const;
+const BOOLEAN_KEYS = ["ssl", "sslCheckHostname", "sentinel", "cluster", "retryOnTimeout"] as const;
+
+function isPort(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65_535;
+}
+
+function isCount(value: unknown, min: number): boolean {
+  return value === Infinity || (Number.isInteger(value) && (value as number) >= min);
+}
+
+function isHostList(value: unknown): value is readonly (readonly [string, number])[] {
+  return Array.isArray(value) && value.length > 0 &&
+    value.every((entry) =>
+      Array.isArray(entry) && typeof entry[0] === "string" && entry[0] !== "" && isPort(entry[1])
+    );
+}
+
+type TlsSettings = Pick<
+  RedisSettings,
+  "sslKeyfile" | "sslCertfile" | "sslCertReqs" | "sslCaCerts" | "sslCaData" | "sslCheckHostname"
+>;
+
+/** Reads the files that the settings name, when a client is made and not before. */
+function tlsOptions(settings: TlsSettings): Readonly<Record<string, unknown>> {
+  const read = (key: "sslKeyfile" | "sslCertfile" | "sslCaCerts") => {
+    const path = settings[key];
+    if (path === undefined) return undefined;
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      const reason = (error as Error).message;
+      throw new SettingsError("Redis settings", [
+        `${key} must be a readable file, got ${show(path)}: ${reason}`,
+      ]);
+    }
+  };
+  const { sslCaData, sslCertReqs, sslCheckHostname } = settings;
+  const options = {
+    key: read("sslKeyfile"),
+    cert: read("sslCertfile"),
+    ca: sslCaData ?? read("sslCaCerts"),
+    rejectUnauthorized: sslCertReqs !== "none",
+    checkServerIdentity: sslCheckHostname === false ? () => undefined : undefined,
+  };
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+function addressOf(
+  target: Pick<RedisTarget, "kind" | "nodes" | "unixSocketPath" | "sentinelMaster">,
+) {
+  if (target.unixSocketPath !== undefined) return target.unixSocketPath;
+  const nodes = target.nodes.map(({ host, port }) =>
+    `${host.includes(":") ? `[${host}]` : host}:${port}`
+  ).join(",");
+  return target.kind === "sentinel" ? `${nodes}/${target.sentinelMaster}` : nodes;
+}
+
+/** What a connection string says: where the server is, and the prefix of its keys if given. */
+export interface ParsedDsn {
+  /** The settings it stands for. */
+  readonly settings: RedisSettings;
+  /** The `prefix` of its query. */
+  readonly prefix: string | undefined;
+}
+
+const DSN = /^([a-z+]+):\/\/(?:([^@/?]*)@)?([^/?]*)(\/[^?]*)?(?:\?(.*))?$/i;
+const SCHEMES = ["redis", "rediss", "unix", "redis+sentinel", "redis+cluster"];
+
+/**
+ * Reads a connection string: `redis://user:password@host:port/db`, `rediss://` for TLS,
+ * `unix:///path/to/socket`, `redis+sentinel://host:port,host:port/NAME`,
+ * `redis+cluster://host:port,host:port`. The query may set `db`, `prefix`, `timeout`,
+ * `connTimeout`, `connRetries` and `connRetryDelay`, durations in milliseconds.
+ *
+ * @throws {SettingsError} listing every problem; never with the password.
+ */
+export function parseDsn(dsn: string): ParsedDsn {
+  const match = DSN.exec(dsn);
+  const scheme = match?.[1]?.toLowerCase() ?? "";
+  if (!match || !SCHEMES.includes(scheme)) {
+    const found = /^[a-z+]+(?=:)/i.exec(dsn)?.[0];
+    throw new SettingsError("connection settings", [
+      `a connection string starts with ${
+        SCHEMES.map((name) => `${name}://`).join(", ")
+      } or sqlite:` +
+      (found === undefined ? "" : `, got ${show(`${found}:`)}`),
+    ]);
+  }
+  const [, , credentials, authority = "", path = "", query = ""] = match;
+  const problems: string[] = [];
+  const settings: Mutable<RedisSettings> = readQuery(query, problems);
+  if (credentials !== undefined) Object.assign(settings, readCredentials(credentials, problems));
+  if (scheme === "unix") {
+    settings.unixSocketPath = decodeURIComponent(authority + path);
+    if (settings.unixSocketPath === "") problems.push("unix:// must be followed by a path");
+  } else {
+    Object.assign(settings, readHosts(authority, scheme, problems));
+  }
+  const rest = decodeURIComponent(path.slice(1));
+  if (scheme === "rediss") settings.ssl = true;
+  if (scheme === "redis+sentinel") {
+    settings.sentinel = true;
+    if (rest !== "") settings.sentinelMaster = rest;
+  }
+  if (scheme === "redis+cluster") settings.cluster = true;
+  if (scheme.startsWith("redis") && !scheme.includes("+") && rest !== "") {
+    settings.database = readNumber("the database", rest, problems);
+  }
+  if (problems.length > 0) throw new SettingsError("connection settings", problems);
+  return { settings, prefix: new URLSearchParams(query).get("prefix") ?? undefined };
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+const QUERY_NUMBERS = {
+  db: "database",
+  timeout: "timeout",
+  connTimeout: "connTimeout",
+  connRetries: "connRetries",
+  connRetryDelay: "connRetryDelay",
+} as const;
+
+function readQuery(query: string, problems: string[]): Mutable<RedisSettings> {
+  const settings: Mutable<RedisSettings> = {};
+  const entries = Object.fromEntries(new URLSearchParams(query));
+  problems.push(...checkKeys(entries, [...Object.keys(QUERY_NUMBERS), "prefix"]));
+  for (const [key, name] of Object.entries(QUERY_NUMBERS)) {
+    const value = entries[key];
+    if (value !== undefined) settings[name] = readNumber(key, value, problems);
+  }
+  return settings;
+}
+
+function readNumber(name: string, text: string, problems: string[]): number {
+  const value = Number(text);
+  if (text.trim() === "" || Number.isNaN(value)) {
+    problems.push(`${name} must be a number, got ${show(text)}`);
+  }
+  return value;
+}
+
+function readCredentials(text: string, problems: string[]): RedisSettings {
+  const [username = "", ...password] = text.split(":");
+  try {
+    return {
+      username: decodeURIComponent(username) || undefined,
+      password: password.length > 0 ? decodeURIComponent(password.join(":")) : undefined,
+    };
+  } catch {
+    problems.push("user name and password must be percent-encoded (write % as %25)");
+    return {};
+  }
+}
+
+function readHosts(authority: string, scheme: string, problems: string[]): RedisSettings {
+  const defaultPort = scheme === "redis+sentinel" ? 26_379 : 6_379;
+  const hosts = authority.split(",").map((node) => {
+    const match = /^(\[[^\]]+\]|[^:]*)(?::(.*))?$/.exec(node);
+    if (!match) problems.push(`a host must look like name:port, got ${show(node)}`);
+    const host = match?.[1]?.replace(/^\[|\]$/g, "") || "localhost";
+    const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
+    if (!isPort(port)) {
+      problems.push(`the port of ${host} must be from 1 to 65535, got ${show(match?.[2])}`);
+    }
+    return [host, port] as const;
+  });
+  if (scheme.includes("+")) return { host: hosts };
+  if (hosts.length > 1) {
+    problems.push(
+      `${scheme}:// takes one host; use redis+sentinel:// or redis+cluster:// for more`,
+    );
+  }
+  const [host, port] = hosts[0] ?? ["localhost", defaultPort];
+  return { host, port };
+}
+
+type ClientOptions = RedisClientOptions<RedisModules, RedisFunctions, RedisScripts, 2>;
+
+/** A client of `@redis/client`, as far as this library uses one of any kind. */
+export interface RawClient {
+  readonly isOpen: boolean;
+  connect(): Promise<unknown>;
+  destroy(): unknown;
+  on(event: string, listener: (...args: unknown[]) => void): unknown;
+  subscribe(
+    channel: string,
+    listener: (message: Uint8Array) => void,
+    bufferMode: true,
+  ): Promise<unknown>;
+  unsubscribe(
+    channel: string,
+    listener: (message: Uint8Array) => void,
+    bufferMode: true,
+  ): Promise<unknown>;
+}
+
+/** Makes an unconnected client; `reconnect` decides about attempts, as in `@redis/client`. */
+export function makeClient(
+  target: RedisTarget,
+  reconnect: (retries: number, cause: Error) => number | Error,
+): RawClient {
+  const node = nodeOptions(target, reconnect);
+  const [first] = target.nodes;
+  if (target.kind === "sentinel") {
+    return createSentinel({
+      name: target.sentinelMaster,
+      sentinelRootNodes: [...target.nodes],
+      nodeClientOptions: node,
+      sentinelClientOptions: { ...node, username: undefined, password: undefined, database: 0 },
+    }) as unknown as RawClient;
+  }
+  if (target.kind === "cluster") {
+    const rootNodes = target.nodes.map(({ host, port }) => ({ socket: { host, port } }));
+    return createCluster({ rootNodes, defaults: node }) as unknown as RawClient;
+  }
+  const where = target.unixSocketPath === undefined ? first : { path: target.unixSocketPath };
+  return createClient({
+    ...node,
+    socket: { ...node.socket, ...where } as ClientOptions["socket"],
+  }) as unknown as RawClient;
+}
+
+function nodeOptions(
+  target: RedisTarget,
+  reconnect: (retries: number, cause: Error) => number | Error,
+): ClientOptions {
+  return {
+    RESP: 2,
+    username: target.username,
+    password: target.password,
+    database: target.database,
+    disableClientInfo: true,
+    maintNotifications: "disabled",
+    commandOptions: { timeout: undefined },
+    socket: {
+      connectTimeout: target.connTimeoutMs,
+      reconnectStrategy: reconnect,
+      ...(target.tls && { ...tlsOptions(target.tls), tls: true }),
+    } as ClientOptions["socket"],
+  };
+}
+
+/** A client of `@redis/client` that the program has already: single, Sentinel or Cluster. */
+export interface ExistingClient {
+  /** Makes a further client with the same options; the given one is never written to. */
+  duplicate(): unknown;
+  /** Sends a command. */
+  sendCommand(...args: never[]): unknown;
+}
+
+/** What kind of client this is; undefined if it is none. */
+export function existingClientKind(value: object): RedisTarget["kind"] | undefined {
+  if (!("duplicate" in value) || !("sendCommand" in value)) return undefined;
+  if ("getMasterNode" in value) return "sentinel";
+  return "slots" in value ? "cluster" : "single";
+}

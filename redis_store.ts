@@ -1,0 +1,414 @@
+/**
+ * The store on Redis: each method is one script or command, one jump away in `redis_scripts.ts`.
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import {
+  type Argument,
+  type ClientFactory,
+  RedisConnection,
+  type Reply,
+} from "./redis_connection.ts";
+import {
+  doneChannel,
+  jobKey,
+  resultKey,
+  type Script,
+  scriptKeys,
+  scripts,
+  wakeKey,
+} from "./redis_scripts.ts";
+import type { RedisTarget } from "./redis_settings.ts";
+import type {
+  Claim,
+  ClaimReply,
+  Finish,
+  FinishListener,
+  GiveBack,
+  JobSnapshot,
+  Lease,
+  NewJob,
+  QueueEntry,
+  Settled,
+  Store,
+  WakeLine,
+} from "./store.ts";
+
+/** A blocking pop returns after this many seconds at the latest, so that a dead peer is noticed. */
+const WAKE_WAIT_SECONDS = 5;
+/** Jobs handled by one call of a script, so that no call keeps the server from others for long. */
+const BATCH = 500;
+const SETTLED: Readonly<Record<string, Settled>> = {
+  "0": "refused",
+  "1": "done",
+  "2": "expires_first",
+};
+
+/** Queues in Redis, in the layout that Python's arq uses. */
+export class RedisStore implements Store {
+  readonly prefix: string;
+  readonly address: string;
+  readonly #target: RedisTarget;
+  readonly #factory: ClientFactory;
+  readonly #commands: RedisConnection;
+  readonly #given: unknown;
+  readonly #further: Set<RedisConnection> = new Set();
+  #subscriber: Promise<RedisConnection> | undefined;
+  #closed = false;
+
+  /** Takes the target, what makes its clients, the key prefix, and the program's own client if it gave one. */
+  constructor(target: RedisTarget, factory: ClientFactory, prefix: string, given?: unknown) {
+    this.#target = target;
+    this.#factory = factory;
+    this.#commands = new RedisConnection(factory, target);
+    this.#given = given;
+    this.prefix = prefix;
+    this.address = target.address;
+  }
+
+  get client(): unknown {
+    return this.#given ?? this.#commands.client;
+  }
+
+  connect(signal?: AbortSignal): Promise<void> {
+    return this.#commands.connect(signal);
+  }
+
+  checkQueueName(queueName: string): void {
+    if (this.#target.kind !== "cluster") return;
+    const tag = hashTag(this.prefix);
+    if (tag === undefined) {
+      throw new RangeError(
+        `On a Cluster the prefix needs a hash tag, such as "{arq}:", so that one queue lives in ` +
+          `one slot; got "${this.prefix}"`,
+      );
+    }
+    if (hashTag(queueName) !== tag) {
+      throw new RangeError(
+        `On a Cluster the queue's name needs the prefix's tag {${tag}}, got "${queueName}"`,
+      );
+    }
+  }
+
+  async describe(): Promise<{ readonly info: string; readonly warning?: string }> {
+    const key = jobKey(this.prefix, "");
+    const sections = ["Server", "Memory", "Clients"];
+    const info = text(await this.#commands.command(["INFO", ...sections], key));
+    const keys = await this.#commands.command(["DBSIZE"], key);
+    const field = (name: string) => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(info)?.[1];
+    const policy = field("maxmemory_policy");
+    return {
+      info: `redis_version=${field("redis_version")} mem_usage=${field("used_memory_human")} ` +
+        `clients_connected=${field("connected_clients")} db_keys=${keys}`,
+      ...(policy !== undefined && policy !== "noeviction" && {
+        warning: `Redis may evict jobs: maxmemory-policy is ${policy}, set it to noeviction`,
+      }),
+    };
+  }
+
+  onReconnect(listener: () => void): Disposable {
+    return this.#commands.onReconnect(listener);
+  }
+
+  async enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]> {
+    const anyGiven = jobs.some((job) => job.idKind !== "random");
+    const nonce = anyGiven ? crypto.randomUUID() : "";
+    const fields = jobs.flatMap((job) => [
+      job.jobId,
+      bytes(job.payload),
+      optional(job.dueAt),
+      optional(job.deferMs),
+      optional(job.expiresMs),
+      job.idKind,
+    ]);
+    const reply = await this.#run(scripts.enqueue, queueName, (again) => [
+      String(extraMs),
+      again ? "1" : "0",
+      nonce,
+      ...fields,
+    ]);
+    return Array.from(text(reply), (flag) => flag === "1");
+  }
+
+  async claim(
+    queueName: string,
+    holder: string,
+    limit: number,
+    leaseMs: number,
+  ): Promise<ClaimReply> {
+    const token = `${holder}:${crypto.randomUUID()}`;
+    const args = [token, String(leaseMs), String(Math.min(limit, BATCH))];
+    const reply = list(await this.#run(scripts.claim, queueName, () => args));
+    const now = number(reply[0]);
+    const next = reply[1] === null ? undefined : number(reply[1]) - now;
+    const claims: Claim[] = [];
+    for (let i = 3; i < reply.length; i += 6) {
+      const jobId = text(reply[i]);
+      const payload = reply[i + 2];
+      claims.push({
+        jobId,
+        token: `${token}:${jobId}`,
+        score: text(reply[i + 1]),
+        payload: payload === null || Buffer.isBuffer(payload) ? payload : undefined,
+        starts: number(reply[i + 3]),
+        handbacks: number(reply[i + 4]),
+        abortAsked: number(reply[i + 5]) === 1,
+      });
+    }
+    return { claims, now, nextDueMs: next, queued: number(reply[2]) };
+  }
+
+  async renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]> {
+    const flags = await this.#runBatches(scripts.renew, queueName, leases, [String(leaseMs)], (
+      lease,
+    ) => [lease.jobId, lease.token, lease.score]);
+    return Array.from(flags, (flag) => flag === "1");
+  }
+
+  async finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]> {
+    const flags = await this.#runBatches(scripts.finish, queueName, ends, [], (end) => [
+      end.lease.jobId,
+      end.lease.token,
+      end.lease.score,
+      end.success ? "1" : "0",
+      bytes(end.record),
+      end.keepMs === "forever" ? "" : String(end.keepMs),
+      String(end.lockTailMs),
+    ]);
+    return settled(flags);
+  }
+
+  async giveBack(queueName: string, jobs: readonly GiveBack[]): Promise<Settled[]> {
+    const flags = await this.#runBatches(scripts.giveBack, queueName, jobs, [], (job) => [
+      job.lease.jobId,
+      job.lease.token,
+      job.lease.score,
+      optional(job.deferMs),
+      String(job.starts),
+      job.kind === "release" ? "1" : "0",
+    ]);
+    return settled(flags);
+  }
+
+  async releaseUnknown(
+    queueName: string,
+    holder: string,
+    known: readonly Lease[],
+  ): Promise<number> {
+    const args = [`${holder}:`, ...known.map((lease) => lease.token)];
+    return number(await this.#run(scripts.releaseUnknown, queueName, () => args));
+  }
+
+  openWakeLine(queueName: string): WakeLine {
+    if (this.#target.maxConnections < 3) {
+      return { wait: () => new Promise(() => {}), [Symbol.dispose]() {} };
+    }
+    const connection = this.#furtherConnection();
+    const key = wakeKey(queueName);
+    const timeoutMs = WAKE_WAIT_SECONDS * 1_000 + this.#target.timeoutMs;
+    return {
+      wait: async () => {
+        if (!connection.isConnected) await connection.connect();
+        const pop = ["BLPOP", key, String(WAKE_WAIT_SECONDS)];
+        return await connection.once(pop, key, timeoutMs) !== null;
+      },
+      [Symbol.dispose]: () => {
+        this.#further.delete(connection);
+        connection.close();
+      },
+    };
+  }
+
+  async wake(queueName: string): Promise<void> {
+    const key = wakeKey(queueName);
+    await this.#commands.command(["LPUSH", key, "1"], key);
+    await this.#commands.command(["PEXPIRE", key, "5000"], key);
+  }
+
+  async abort(
+    queueName: string,
+    jobId: string,
+    record: Uint8Array,
+    keepMs: number,
+  ): Promise<"aborted" | "asked" | "not_found"> {
+    const args = [jobId, bytes(record), String(keepMs)];
+    const reply = text(await this.#run(scripts.abort, queueName, () => args));
+    return reply as "aborted" | "asked" | "not_found";
+  }
+
+  async findAborts(jobIds: readonly string[]): Promise<ReadonlySet<string>> {
+    const key = abortKey(this.prefix);
+    const scores = list(await this.#commands.command(["ZMSCORE", key, ...jobIds], key));
+    return new Set(jobIds.filter((_id, i) => scores[i] !== null));
+  }
+
+  async lookUp(queueName: string, jobId: string, withPayload: boolean): Promise<JobSnapshot> {
+    const args = [jobId, withPayload ? "1" : "0"];
+    const reply = list(await this.#run(scripts.lookUp, queueName, () => args));
+    const [now, result, payload, hasPayload, locked, score] = reply;
+    return {
+      now: number(now),
+      result: Buffer.isBuffer(result) ? result : undefined,
+      payload: Buffer.isBuffer(payload) ? payload : undefined,
+      hasPayload: number(hasPayload) === 1,
+      locked: number(locked) === 1,
+      score: score === null || score === undefined ? undefined : number(score),
+    };
+  }
+
+  async onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
+    if (this.#target.maxConnections < 2) return { [Symbol.asyncDispose]: async () => {} };
+    const { client } = await this.#connectSubscriber();
+    const channel = doneChannel(this.prefix, jobId);
+    const onMessage = (message: Uint8Array) => listener(message.length > 0 ? message : undefined);
+    await client.subscribe(channel, onMessage, true);
+    return {
+      [Symbol.asyncDispose]: async () => {
+        if (!this.#closed && client.isOpen) await client.unsubscribe(channel, onMessage, true);
+      },
+    };
+  }
+
+  async queueEntries(queueName: string): Promise<QueueEntry[]> {
+    const range = ["ZRANGE", queueName, "0", "-1", "WITHSCORES"];
+    const reply = list(await this.#commands.command(range, queueName)).flat();
+    const entries = Array.from({ length: reply.length / 2 }, (_, i) => ({
+      jobId: text(reply[2 * i]),
+      score: number(reply[2 * i + 1]),
+    }));
+    const payloads = await this.#getAll(entries.map(({ jobId }) => jobKey(this.prefix, jobId)));
+    return entries.map((entry, i) => ({ ...entry, payload: payloads[i] }));
+  }
+
+  async *results(): AsyncIterable<{ readonly jobId: string; readonly record: Uint8Array }> {
+    const start = resultKey(this.prefix, "");
+    const pattern = start.replace(/[*?[\]\\]/g, "\\$&") + "*";
+    const seen = new Set<string>();
+    let cursor = "0";
+    do {
+      const scan = ["SCAN", cursor, "MATCH", pattern, "COUNT", "1000"];
+      const [next, found] = list(await this.#commands.command(scan, start));
+      const keys = list(found).map(text).filter((key) => !seen.has(key));
+      for (const key of keys) seen.add(key);
+      const records = await this.#getAll(keys);
+      for (const [i, record] of records.entries()) {
+        if (record !== undefined) yield { jobId: (keys[i] ?? "").slice(start.length), record };
+      }
+      cursor = text(next);
+    } while (cursor !== "0");
+  }
+
+  async writeHealth(key: string, value: string, ttlMs: number): Promise<void> {
+    await this.#commands.command(["SET", key, value, "PX", String(ttlMs)], key);
+  }
+
+  async readHealth(key: string): Promise<string | undefined> {
+    const reply = await this.#commands.command(["GET", key], key);
+    return reply === null ? undefined : text(reply);
+  }
+
+  async removeHealth(key: string): Promise<void> {
+    await this.#commands.command(["DEL", key], key);
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    for (const connection of [this.#commands, ...this.#further]) connection.close();
+    return Promise.resolve();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #run(
+    script: Script,
+    queueName: string,
+    args: (again: boolean) => readonly Argument[],
+  ): Promise<Reply> {
+    const keys = scriptKeys(this.prefix, queueName);
+    return this.#commands.script(script, keys, (again) => [this.prefix, ...args(again)]);
+  }
+
+  /** Runs a script that answers one flag an item, in as many calls as needed. */
+  async #runBatches<T>(
+    script: Script,
+    queueName: string,
+    items: readonly T[],
+    first: readonly Argument[],
+    fields: (item: T) => readonly Argument[],
+  ): Promise<string> {
+    const calls: Promise<Reply>[] = [];
+    for (let i = 0; i < items.length; i += BATCH) {
+      const args = [...first, ...items.slice(i, i + BATCH).flatMap(fields)];
+      calls.push(this.#run(script, queueName, () => args));
+    }
+    return (await Promise.all(calls)).map(text).join("");
+  }
+
+  /** A connection beside the one for commands; it is closed with the store. */
+  #furtherConnection(): RedisConnection {
+    const connection = new RedisConnection(this.#factory, { ...this.#target, connRetries: 0 });
+    if (this.#closed) connection.close();
+    this.#further.add(connection);
+    return connection;
+  }
+
+  /** One connection serves all subscriptions; a failed attempt to connect is made anew. */
+  #connectSubscriber(): Promise<RedisConnection> {
+    const connect = async () => {
+      const connection = this.#furtherConnection();
+      try {
+        await connection.connect();
+        return connection;
+      } catch (error) {
+        this.#further.delete(connection);
+        this.#subscriber = undefined;
+        throw error;
+      }
+    };
+    return this.#subscriber ??= connect();
+  }
+
+  async #getAll(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    const values: (Uint8Array | undefined)[] = [];
+    for (let i = 0; i < keys.length; i += BATCH) {
+      const batch = keys.slice(i, i + BATCH);
+      const reply = list(await this.#commands.command(["MGET", ...batch], batch[0]));
+      values.push(...reply.map((value) => Buffer.isBuffer(value) ? value : undefined));
+    }
+    return values;
+  }
+}
+
+function hashTag(key: string): string | undefined {
+  return /\{([^}]+)\}/.exec(key)?.[1];
+}
+
+function abortKey(prefix: string): string {
+  return `${prefix}abort`;
+}
+
+function settled(flags: string): Settled[] {
+  return Array.from(flags, (flag) => SETTLED[flag] ?? "refused");
+}
+
+function bytes(data: Uint8Array): Buffer {
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function optional(value: number | undefined): string {
+  return value === undefined ? "" : String(value);
+}
+
+function text(reply: Reply | undefined): string {
+  return String(reply);
+}
+
+function number(reply: Reply | undefined): number {
+  return Number(String(reply));
+}
+
+function list(reply: Reply | undefined): readonly Reply[] {
+  return Array.isArray(reply) ? reply : [];
+}

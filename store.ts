@@ -1,0 +1,201 @@
+/**
+ * What a backend must do for a queue, in the queue's own words.
+ *
+ * Every instant that decides anything (due times, leases, cron slots) is read from the store's
+ * clock, never from the caller's.
+ * @module
+ */
+
+/** A job about to be enqueued. */
+export interface NewJob {
+  /** The job's id. */
+  readonly jobId: string;
+  /** The encoded job. */
+  readonly payload: Uint8Array;
+  /**
+   * How the id is to be treated: `random` ids are known to be new, a `given` one may be taken, and
+   * a `slot` (a unique cron job's) is refused also while locked or when over a minute late.
+   */
+  readonly idKind: "random" | "given" | "slot";
+  /** When the job is due, epoch milliseconds; wins over `deferMs`. */
+  readonly dueAt?: number;
+  /** Milliseconds from now until the job is due; due at once without it. */
+  readonly deferMs?: number;
+  /** Milliseconds from now after which the job must not be started any more. */
+  readonly expiresMs?: number;
+}
+
+/** What makes a claimed job ours: every later operation on it must show this. */
+export interface Lease {
+  /** The job's id. */
+  readonly jobId: string;
+  /** The claim's random token. */
+  readonly token: string;
+  /** The score the job had in the queue, as the store writes it. */
+  readonly score: string;
+}
+
+/** A due job that a worker has taken. */
+export interface Claim extends Lease {
+  /** The encoded job; null if it expired, undefined if what is stored cannot be a job. */
+  readonly payload: Uint8Array | null | undefined;
+  /** How often the job was started, this start included. */
+  readonly starts: number;
+  /** How many of these starts ended in a hand-back. */
+  readonly handbacks: number;
+  /** Whether somebody asked to abort the job before it started. */
+  readonly abortAsked: boolean;
+}
+
+/** The reply to a claim. */
+export interface ClaimReply {
+  /** The jobs taken, most urgent first. */
+  readonly claims: readonly Claim[];
+  /** The store's time, epoch milliseconds. */
+  readonly now: number;
+  /** Milliseconds until the next known job or lease becomes due; undefined if there is none. */
+  readonly nextDueMs: number | undefined;
+  /** How many jobs the queue holds, running and deferred ones included. */
+  readonly queued: number;
+}
+
+/** The end of a claimed job, to be recorded. */
+export interface Finish {
+  /** What shows that the job is ours. */
+  readonly lease: Lease;
+  /** Whether the job succeeded: only a success may come after the lease was lost. */
+  readonly success: boolean;
+  /** The encoded result. */
+  readonly record: Uint8Array;
+  /** Milliseconds to keep the result, 0 for not at all. */
+  readonly keepMs: number | "forever";
+  /** Milliseconds for which the id stays locked after the end: a unique cron job's slot. */
+  readonly lockTailMs: number;
+}
+
+/** A claimed job that goes back to the queue. */
+export interface GiveBack {
+  /** What shows that the job is ours. */
+  readonly lease: Lease;
+  /** `retry` after a try that asked for it, `release` for a try that was cut short. */
+  readonly kind: "retry" | "release";
+  /** Milliseconds until it is due again; its old place in the queue without it. */
+  readonly deferMs?: number;
+  /** The number of starts to remember, where the job began with a number of its own. */
+  readonly starts: number;
+}
+
+/** What became of a finish or give-back: `refused` means that the lease was lost meanwhile. */
+export type Settled = "done" | "refused" | "expires_first";
+
+/** What a store knows of one job, read in one step. */
+export interface JobSnapshot {
+  /** The encoded result, once the job is complete. */
+  readonly result: Uint8Array | undefined;
+  /** The encoded job, if it was asked for and is still there. */
+  readonly payload: Uint8Array | undefined;
+  /** Whether the encoded job is still there. */
+  readonly hasPayload: boolean;
+  /** Whether a worker holds the job. */
+  readonly locked: boolean;
+  /** Its score in the queue: the due time, or the lease's end while it runs. */
+  readonly score: number | undefined;
+  /** The store's time, epoch milliseconds. */
+  readonly now: number;
+}
+
+/** One entry of a queue. */
+export interface QueueEntry {
+  /** The job's id. */
+  readonly jobId: string;
+  /** Its score in the queue. */
+  readonly score: number;
+  /** The encoded job; undefined if it expired. */
+  readonly payload: Uint8Array | undefined;
+}
+
+/** A line on which one idle worker is woken. */
+export interface WakeLine extends Disposable {
+  /** Resolves to true when work may have come, to false after some seconds without any. */
+  wait(): Promise<boolean>;
+}
+
+/** Called when a job has finished, with the encoded result if it is small. */
+export type FinishListener = (record: Uint8Array | undefined) => void;
+
+/**
+ * A place where queues live.
+ *
+ * All methods may be called again after a lost reply: no operation takes effect twice. All but
+ * `connect` end in a reply or a `QueueConnectionError` within the store's timeout.
+ */
+export interface Store extends AsyncDisposable {
+  /** What is put before the name of everything stored. */
+  readonly prefix: string;
+  /** Where the store is, without secrets, for logs and errors. */
+  readonly address: string;
+  /** The client behind the store, for whoever needs more than a queue; throws where there is none. */
+  readonly client: unknown;
+
+  /** Connects, with as many attempts as the settings say. */
+  connect(signal?: AbortSignal): Promise<void>;
+  /** Throws a one-line error if this queue cannot live in the store. */
+  checkQueueName(queueName: string): void;
+  /** One line about the store for the worker's log, and a warning about its set-up if there is one. */
+  describe(): Promise<{ readonly info: string; readonly warning?: string }>;
+  /** Calls back whenever a lost connection is there again. */
+  onReconnect(listener: () => void): Disposable;
+
+  /**
+   * Accepts jobs, all or none of them; false stands for a taken id. A job without `expiresMs` may
+   * be started until `extraMs` after it is due.
+   */
+  enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]>;
+  /** Takes up to `limit` due jobs and sets a lease on each, under tokens that start with `holder`. */
+  claim(queueName: string, holder: string, limit: number, leaseMs: number): Promise<ClaimReply>;
+  /** Renews leases; false stands for one that is lost. */
+  renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]>;
+  /** Records the end of jobs and tells whoever waits for them. */
+  finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]>;
+  /** Puts jobs back into the queue. */
+  giveBack(queueName: string, jobs: readonly GiveBack[]): Promise<Settled[]>;
+  /** Releases leases of `holder` that are not among `known`: claims whose reply was lost. */
+  releaseUnknown(queueName: string, holder: string, known: readonly Lease[]): Promise<number>;
+
+  /** Opens a line on which an idle worker is woken. */
+  openWakeLine(queueName: string): WakeLine;
+  /** Passes a wake-up on to another idle worker. */
+  wake(queueName: string): Promise<void>;
+
+  /**
+   * Asks for a job to be aborted. One that nobody runs is finished at once with `record`; the
+   * workers find out about others with {@linkcode Store.findAborts}.
+   */
+  abort(
+    queueName: string,
+    jobId: string,
+    record: Uint8Array,
+    keepMs: number,
+  ): Promise<"aborted" | "asked" | "not_found">;
+  /** Those of the jobs whose abort was asked for. */
+  findAborts(jobIds: readonly string[]): Promise<ReadonlySet<string>>;
+
+  /** Reads what is known of a job; the payload only if `withPayload`. */
+  lookUp(queueName: string, jobId: string, withPayload: boolean): Promise<JobSnapshot>;
+  /** Calls back when the job finishes; resolves once nothing can be missed any more. */
+  onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable>;
+  /** All entries of a queue, by score. */
+  queueEntries(queueName: string): Promise<QueueEntry[]>;
+  /** All encoded results, in no particular order. */
+  results(): AsyncIterable<{ readonly jobId: string; readonly record: Uint8Array }>;
+
+  /** Writes a worker's sign of life, which expires by itself. */
+  writeHealth(key: string, text: string, ttlMs: number): Promise<void>;
+  /** Reads the sign of life; undefined if there is none. */
+  readHealth(key: string): Promise<string | undefined>;
+  /** Removes the sign of life. */
+  removeHealth(key: string): Promise<void>;
+
+  /** Closes every connection; waits for no reply. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,55 @@
+/**
+ * Checks of what users hand in: unknown keys with a suggestion, and values shown in errors.
+ * @module
+ */
+
+/** One line for each key of `value` that is not known, with the nearest known one. */
+export function checkKeys(value: object, known: readonly string[]): string[] {
+  return Object.keys(value).filter((key) => !known.includes(key)).map((key) => {
+    const near = nearest(key, known);
+    return `unknown option "${key}"${near === undefined ? "" : `; did you mean "${near}"?`}`;
+  });
+}
+
+/** The word of `words` that differs from `word` by a slip or two; undefined if none does. */
+export function nearest(word: string, words: readonly string[]): string | undefined {
+  const limit = word.length < 4 ? 1 : 2;
+  const ranked = words
+    .map((candidate) => ({
+      candidate,
+      distance: editDistance(word.toLowerCase(), candidate.toLowerCase()),
+    }))
+    .filter(({ distance }) => distance <= limit)
+    .sort((a, b) => a.distance - b.distance);
+  return ranked[0]?.candidate;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(substitution, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+/** A value as it is shown in an error: short, and strings in quotes. */
+export function show(value: unknown): string {
+  if (typeof value === "string") return curtail(JSON.stringify(value), 60);
+  if (typeof value === "function") return `function ${value.name || "without a name"}`;
+  if (typeof value !== "object" || value === null || value instanceof Date) return String(value);
+  try {
+    return curtail(JSON.stringify(value), 60);
+  } catch {
+    return `an object of ${value.constructor?.name ?? "no class"}`;
+  }
+}
+
+/** Cuts `text` to `length` characters, the last being an ellipsis where something was cut. */
+export function curtail(text: string, length: number): string {
+  return text.length <= length ? text : text.slice(0, length - 1) + "…";
+}
