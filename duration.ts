@@ -50,16 +50,18 @@ export function durationMs(option: string, value: Duration, min = 0): number {
 }
 
 function sumOfParts(option: string, value: unknown): number {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (Object.prototype.toString.call(value) === "[object Temporal.Duration]") {
+    return sumOfTemporal(option, value as Temporal.Duration);
+  }
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  const parts = isObject ? Object.entries(value) : [];
+  if (parts.length === 0) { // also a Date or an instant, which have no own parts
     throw new TypeError(
       `${option} must be milliseconds or an object such as { seconds: 5 }, got ${show(value)}`,
     );
   }
-  if (Object.prototype.toString.call(value) === "[object Temporal.Duration]") {
-    return sumOfTemporal(option, value as Temporal.Duration);
-  }
   let ms = 0;
-  for (const [unit, amount] of Object.entries(value)) {
+  for (const [unit, amount] of parts) {
     const factor = Object.hasOwn(UNIT_MS, unit) ? UNIT_MS[unit] : undefined;
     if (factor === undefined) {
       const units = Object.keys(UNIT_MS).slice(0, 5).join(", ");

@@ -151,3 +151,21 @@ export class Retry extends ArqError {
   }
 }
 brandErrors({ Retry });
+
+/**
+ * How a try ended.
+ *
+ * - `success`: the function returned `value`.
+ * - `failure`: the job ends with `error`.
+ * - `retry`: it runs again, after `delayMs` or in its old place in the queue.
+ * - `aborted`: somebody asked for its end.
+ * - `released`: the worker stops; the job goes back and the try does not count.
+ * - `lost`: another worker has it by now; nothing is recorded.
+ */
+export type JobOutcome =
+  | { readonly kind: "success"; readonly value: unknown }
+  | { readonly kind: "failure"; readonly error: unknown }
+  | { readonly kind: "retry"; readonly delayMs: number | undefined; readonly cause: unknown }
+  | { readonly kind: "aborted"; readonly error: Error }
+  | { readonly kind: "released" }
+  | { readonly kind: "lost" };

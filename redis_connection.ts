@@ -61,6 +61,7 @@ export class RedisConnection {
    */
   async connect(signal?: AbortSignal): Promise<void> {
     const { connRetries, connRetryDelayMs } = this.#target;
+    this.#closed = false;
     for (let attempt = 0;; attempt++) {
       try {
         return await this.#connectOnce();
@@ -210,7 +211,8 @@ export class RedisConnection {
       (this.#target.kind === "cluster" && String(error).includes("non local key"));
   }
 
-  #explain(error: unknown): Error {
+  #explain(thrown: unknown): Error {
+    const error = underlying(thrown);
     if (error instanceof QueueConnectionError || error instanceof SettingsError) return error;
     const { address, timeoutMs } = this.#target;
     if (this.#closed) return new QueueConnectionError(`The connection to ${address} is closed`);
@@ -222,6 +224,11 @@ export class RedisConnection {
       : reasonOf(reason, address);
     return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error });
   }
+}
+
+/** The reason behind an error of the reconnect strategy. */
+function underlying(error: unknown): unknown {
+  return error instanceof Error && "originalError" in error ? error.originalError : error;
 }
 
 class NoReplyError extends Error {}
@@ -301,7 +308,8 @@ function firstWord(error: unknown): string | undefined {
 }
 
 /** Whether a further attempt to connect would fail in the same way. */
-function isFinal(error: unknown): boolean {
+function isFinal(thrown: unknown): boolean {
+  const error = underlying(thrown);
   if (error instanceof SettingsError) return true;
   if (error instanceof Error && error.name === "NotCapable") return true;
   const word = firstWord(error);

@@ -68,6 +68,13 @@ local function wake()
   redis.call('PEXPIRE', WAKE, 5000)
 end
 
+-- Wakes a worker for a job that is due now, or that becomes the next one to come.
+local function wake_for(due)
+  if due <= now then return wake() end
+  local future = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if tonumber(future[2]) == due then wake() end
+end
+
 -- Is the job still held under this token? A lock that expired while nobody else took the job (the
 -- server was frozen) is still ours.
 local function is_mine(id, token, score)
@@ -146,8 +153,7 @@ for i = 5, #ARGV, 6 do
 end
 if #entries > 0 then
   call_with(entries, 'ZADD', QUEUE)
-  local future = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if earliest <= now or tonumber(future[2]) == earliest then wake() end
+  wake_for(earliest)
 end
 replies = table.concat(replies)
 if nonce ~= '' then redis.call('SET', nonce_key, replies, 'PX', 60000) end
@@ -375,7 +381,7 @@ for i = 2, #ARGV, 6 do
     return_to_queue(id, score, due)
     redis.call('SET', starts_key(id), ARGV[i + 4], 'EX', 88400)
     if ARGV[i + 5] == '1' then count_handback(id) end
-    if tonumber(due) <= now then wake() end
+    wake_for(tonumber(due))
     local ttl = redis.call('PTTL', job_key(id))
     reply = delay ~= '' and ttl ~= -1 and tonumber(due) - now > ttl and '2' or '1'
   end

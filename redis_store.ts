@@ -71,6 +71,7 @@ export class RedisStore implements Store {
   }
 
   connect(signal?: AbortSignal): Promise<void> {
+    this.#closed = false;
     return this.#commands.connect(signal);
   }
 
@@ -314,6 +315,8 @@ export class RedisStore implements Store {
   close(): Promise<void> {
     this.#closed = true;
     for (const connection of [this.#commands, ...this.#further]) connection.close();
+    this.#further.clear();
+    this.#subscriber = undefined;
     return Promise.resolve();
   }
 

@@ -114,7 +114,11 @@ const VIEW_CLASSES: readonly (new (buffer: ArrayBuffer) => ArrayBufferView)[] = 
 ];
 
 /** How the fields of a record are called in messages. */
-const RECORD_NAMES: Readonly<Fields> = { a: "args", k: "kwargs", r: "result" };
+const RECORD_NAMES: ReadonlyMap<Key, string> = new Map([
+  ["a", "args"],
+  ["k", "kwargs"],
+  ["r", "result"],
+]);
 
 /**
  * Turns any value of the module's table into bytes.
@@ -239,11 +243,22 @@ function encodeRecord(fields: Fields, serializer: Serializer | undefined): Uint8
 }
 
 function decodeRecord(bytes: Uint8Array, deserializer: Deserializer | undefined): Fields {
-  const fields = deserializer ? deserializer(bytes) : new Reader(bytes).document();
+  const fields = deserializer
+    ? callDeserializer(deserializer, bytes)
+    : new Reader(bytes).document();
   if (!isPlainObject(fields)) {
     throw new DeserializationError(`it must be a map, got ${typeName(fields)}`);
   }
   return fields;
+}
+
+function callDeserializer(deserializer: Deserializer, bytes: Uint8Array): unknown {
+  try {
+    return deserializer(bytes);
+  } catch (error) {
+    const message = `the deserializer threw ${textOf(error)}`;
+    throw new DeserializationError(message, { cause: error });
+  }
 }
 
 function jobFields({ t, f, a, k, et }: Fields): JobRecord {
@@ -266,7 +281,8 @@ function wrongField(name: string, wanted: string, value: unknown): Deserializati
 
 function unreadable(what: string, cause: unknown): DeserializationError {
   if (cause instanceof DeserializationError) {
-    return new DeserializationError(`Cannot read the ${what}: ${cause.message}`);
+    const options = cause.cause === undefined ? undefined : { cause: cause.cause };
+    return new DeserializationError(`Cannot read the ${what}: ${cause.message}`, options);
   }
   return new DeserializationError(`Cannot read the ${what}: ${textOf(cause)}`, { cause });
 }
@@ -344,7 +360,8 @@ function describeFailure(thrown: unknown, outer: readonly unknown[] = []): Error
     const fields = errorFields(thrown);
     if ("cause" in fields) fields.cause = describe(fields.cause);
     if (Array.isArray(fields.errors)) fields.errors = fields.errors.map(describe);
-    const kept = Object.entries(fields).filter(([key, value]) => canTravel({ [key]: value }));
+    const kept = Object.entries(fields)
+      .filter(([key, value]) => value !== undefined && canTravel({ [key]: value }));
     return Object.fromEntries(kept) as ErrorFields;
   } catch {
     return { name: "Error", message: textOf(thrown) };
@@ -352,7 +369,8 @@ function describeFailure(thrown: unknown, outer: readonly unknown[] = []): Error
 }
 
 function describeNonError(thrown: unknown): ErrorFields {
-  const fields = { name: "NonError", message: textOf(thrown) };
+  const message = typeof thrown === "string" ? thrown : textOf(thrown);
+  const fields = { name: "NonError", message };
   return canTravel(thrown) ? { ...fields, thrown } : fields;
 }
 
@@ -393,8 +411,9 @@ function reviveError(fields: Fields): Error {
   define(error, "stack", stack, false);
   if (Object.hasOwn(fields, "cause")) define(error, "cause", reviveNested(fields.cause), false);
   for (const [key, value] of Object.entries(fields)) {
-    const isRead = ERROR_KEYS.has(key) || (key === "class" && CLASS_MARKS.has(value));
-    if (!isRead && !Object.hasOwn(error, key)) define(error, key, value, true);
+    const isRead = ERROR_KEYS.has(key) || (key === "class" && CLASS_MARKS.has(value)) ||
+      (key === "errors" && error instanceof AggregateError);
+    if (!isRead) define(error, key, value, true);
   }
   return error;
 }
@@ -426,7 +445,7 @@ function define(target: object, key: string, value: unknown, enumerable: boolean
 
 let spareWriter: Writer | undefined;
 
-function write(value: unknown, names?: Readonly<Fields>): Uint8Array {
+function write(value: unknown, names?: ReadonlyMap<Key, string>): Uint8Array {
   const writer = spareWriter ?? new Writer();
   spareWriter = undefined; // a getter may serialize in the middle of this
   try {
@@ -442,6 +461,9 @@ function write(value: unknown, names?: Readonly<Fields>): Uint8Array {
   }
 }
 
+/** A key in a container; undefined where the container is not seen by the user. */
+type Key = string | number | undefined;
+
 /** Writes one value at a time; after an error it still knows the path and is used no more. */
 class Writer {
   private bytes = new Uint8Array(1024);
@@ -450,7 +472,7 @@ class Writer {
   private depth = 0;
   /** The containers around the value being written, and its key in each of them. */
   private readonly containers: (object | undefined)[] = [];
-  private readonly keys: (string | number)[] = [];
+  private readonly keys: Key[] = [];
 
   get capacity(): number {
     return this.bytes.length;
@@ -462,9 +484,9 @@ class Writer {
     return this.bytes.slice(0, this.length);
   }
 
-  path(names: Readonly<Fields> = {}): string {
-    const [first = "", ...rest] = this.keys.slice(0, this.depth);
-    return rest.reduce<string>(joinPath, String(names[first] ?? joinPath("value", first)));
+  path(names?: ReadonlyMap<Key, string>): string {
+    const [first, ...rest] = this.keys.slice(0, this.depth);
+    return rest.reduce<string>(joinPath, names?.get(first) ?? joinPath("value", first));
   }
 
   private value(value: unknown): void {
@@ -494,9 +516,9 @@ class Writer {
     if (value instanceof Date) return this.date(value);
     if (value instanceof Map) return this.nested(MAP, value, "entries()", [...value]);
     if (value instanceof Set) return this.nested(SET, value, "values()", [...value]);
-    if (isError(value)) return this.nested(ERROR, value, "", errorFields(value));
+    if (isError(value)) return this.nested(ERROR, value, undefined, errorFields(value));
     if (value instanceof RegExp) {
-      return this.nested(REGEXP, value, "", [value.source, value.flags]);
+      return this.nested(REGEXP, value, undefined, [value.source, value.flags]);
     }
     if (value instanceof URL) return this.extension(URL_HREF, encoder.encode(value.href));
     if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
@@ -539,7 +561,7 @@ class Writer {
       if (this.containers[level] === container) throw new SerializationError("it contains itself");
     }
     if (this.depth === MAX_DEPTH) throw new SerializationError(TOO_DEEP);
-    this.keys[this.depth] = "";
+    this.keys[this.depth] = undefined;
     this.containers[this.depth++] = container;
   }
 
@@ -547,7 +569,7 @@ class Writer {
     this.containers[--this.depth] = undefined;
   }
 
-  private nested(type: number, container: object, key: string, payload: object): void {
+  private nested(type: number, container: object, key: Key, payload: object): void {
     this.enter(container);
     this.keys[this.depth - 1] = key;
     const start = this.reserve(6);
@@ -669,12 +691,14 @@ class Writer {
   }
 
   private byte(value: number): void {
-    this.bytes[this.reserve(1)] = value;
+    const start = this.reserve(1); // first, since it may replace the buffer
+    this.bytes[start] = value;
     this.length++;
   }
 
   private raw(bytes: Uint8Array): void {
-    this.bytes.set(bytes, this.reserve(bytes.length));
+    const start = this.reserve(bytes.length);
+    this.bytes.set(bytes, start);
     this.length += bytes.length;
   }
 
@@ -693,8 +717,8 @@ class Writer {
 
 const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$]*(?:\(\))?$/u;
 
-function joinPath(path: string, key: string | number): string {
-  if (key === "") return path;
+function joinPath(path: string, key: Key): string {
+  if (key === undefined) return path;
   if (typeof key === "number") return `${path}[${key}]`;
   return IDENTIFIER.test(key) ? `${path}.${key}` : `${path}[${JSON.stringify(key)}]`;
 }
@@ -739,6 +763,7 @@ function timestampPayload(ms: number): Uint8Array {
 class Reader {
   private readonly bytes: Uint8Array;
   private end: number;
+  private lazyNumbers: DataView | undefined;
   private position = 0;
   private depth = 0;
 
@@ -776,9 +801,9 @@ class Reader {
       case 0xc9:
         return this.extension(this.uint(1 << (code - 0xc7)));
       case 0xca:
-        return this.view(4).getFloat32(0);
+        return this.numbers().getFloat32(this.skip(4));
       case 0xcb:
-        return this.view(8).getFloat64(0);
+        return this.numbers().getFloat64(this.skip(8));
       case 0xcc:
       case 0xcd:
       case 0xce:
@@ -786,11 +811,11 @@ class Reader {
       case 0xcf:
         return this.uint64();
       case 0xd0:
-        return this.view(1).getInt8(0);
+        return this.numbers().getInt8(this.skip(1));
       case 0xd1:
-        return this.view(2).getInt16(0);
+        return this.numbers().getInt16(this.skip(2));
       case 0xd2:
-        return this.view(4).getInt32(0);
+        return this.numbers().getInt32(this.skip(4));
       case 0xd3:
         return this.int64();
       case 0xd9:
@@ -856,7 +881,7 @@ class Reader {
   }
 
   private extension(length: number): unknown {
-    const type = this.view(1).getInt8(0);
+    const type = this.numbers().getInt8(this.skip(1));
     switch (type) {
       case TIMESTAMP:
         return readTimestamp(this.view(length));
@@ -920,6 +945,11 @@ class Reader {
     let value = 0;
     while (position < this.position) value = value * 0x100 + this.bytes[position++]!;
     return value;
+  }
+
+  private numbers(): DataView {
+    const { buffer, byteOffset } = this.bytes;
+    return this.lazyNumbers ??= new DataView(buffer, byteOffset, this.bytes.length);
   }
 
   private view(length: number): DataView {

@@ -137,7 +137,7 @@ export interface Store extends AsyncDisposable {
   /** The client behind the store, for whoever needs more than a queue; throws where there is none. */
   readonly client: unknown;
 
-  /** Connects, with as many attempts as the settings say. */
+  /** Connects, with as many attempts as the settings say; may be called again after `close`. */
   connect(signal?: AbortSignal): Promise<void>;
   /** Throws a one-line error if this queue cannot live in the store. */
   checkQueueName(queueName: string): void;

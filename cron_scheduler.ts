@@ -1,0 +1,62 @@
+/**
+ * Enqueues cron jobs shortly before their slots, by the store's clock.
+ * @module
+ */
+import { type CronJob, nextCron } from "./cron.ts";
+import { log } from "./worker_log.ts";
+import type { ResolvedSettings } from "./worker_settings.ts";
+
+/** A slot is enqueued this long before it, so that it is run on time. */
+const AHEAD_MS = 1_000;
+
+/** Keeps track of when each cron job of a worker comes next. */
+export class CronScheduler {
+  readonly #settings: ResolvedSettings;
+  readonly #next: Map<CronJob, number> = new Map();
+  #busy = false;
+
+  /** Takes the worker's settings; nothing is enqueued yet. */
+  constructor(settings: ResolvedSettings) {
+    this.#settings = settings;
+  }
+
+  /** Enqueues the slots that are near; `now` is the store's time in epoch milliseconds. */
+  async tick(now: number): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      for (const job of this.#settings.cronJobs) await this.#advance(job, now);
+    } catch (error) {
+      log.storeFailed("enqueue cron jobs", error);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  async #advance(job: CronJob, now: number): Promise<void> {
+    let next = this.#next.get(job);
+    if (next === undefined) {
+      if (job.runAtStartup) await this.#enqueue(job, now);
+      this.#next.set(job, next = this.#after(job, now));
+    }
+    const aheadMs = Math.max(AHEAD_MS, 2 * this.#settings.pollDelayMs);
+    if (next - now > aheadMs) return;
+    await this.#enqueue(job, next);
+    this.#next.set(job, this.#after(job, Math.max(next, now)));
+  }
+
+  #after(job: CronJob, ms: number): number {
+    const timezone = job.schedule.timezone ?? this.#settings.timezone;
+    return nextCron(new Date(ms), { ...job.schedule, timezone }).getTime();
+  }
+
+  /** A slot has one id in all workers of either language: the name and its time. */
+  async #enqueue(job: CronJob, dueAt: number): Promise<void> {
+    const { client, queueName } = this.#settings;
+    const options = { queueName, deferUntil: dueAt };
+    const { name, jobId, unique } = job;
+    if (jobId !== undefined) await client.enqueueJob(name, [], { ...options, jobId });
+    else if (unique) await client.enqueueSlot(name, { ...options, jobId: `${name}:${dueAt}` });
+    else await client.enqueueJob(name, [], options);
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * One job, from its claim to its outcome: load, resolve the function, run it, say how it ended.
+ * @module
+ */
+import { getLogger, type Logger } from "@logtape/logtape";
+import type { ArqClient } from "./client.ts";
+import { DeserializationError, JobAborted, JobExecutionFailed } from "./errors.ts";
+import type { JobMeta, JobOutcome } from "./functions.ts";
+import type { JobRun } from "./job_run.ts";
+import { decodeJob } from "./serializer.ts";
+import { log } from "./worker_log.ts";
+import type { AnyJobFunction, RegisteredFunction, ResolvedSettings } from "./worker_settings.ts";
+
+/** What jobs are run with. */
+export interface Executor {
+  /** The worker's settings. */
+  readonly settings: ResolvedSettings;
+  /** The state that `onStartup` has filled. */
+  readonly state: Readonly<Record<string, unknown>>;
+  /** Called when the time is set by which the run must end. */
+  onDeadline(run: JobRun): void;
+}
+
+/** Runs a claimed job through all its steps; never rejects. */
+export async function execute(run: JobRun, executor: Executor): Promise<JobOutcome> {
+  const { settings } = executor;
+  const early = load(run, settings) ?? refuse(run, settings);
+  if (early) return early;
+  const ctx = new RunContext(run, executor) as JobMeta;
+  run.ctx = ctx;
+  const { onJobStart } = settings.hooks;
+  if (onJobStart) await callHook("onJobStart", () => run.untilAbandoned(onJobStart(ctx)));
+  log.started(run);
+  const call = await prepareCall(run, ctx);
+  run.deadline = Math.min(run.deadline, performance.now() + (run.fn?.timeoutMs ?? Infinity));
+  executor.onDeadline(run);
+  const outcome = limitRetries(run, settings, await run.settle(call));
+  run.deadline = Infinity;
+  return outcome;
+}
+
+/** Reads the job; returns how it ended if there is none. */
+function load(run: JobRun, settings: ResolvedSettings): JobOutcome | undefined {
+  const { payload, jobId, starts } = run.claim;
+  if (payload === null) return failure(new JobExecutionFailed(`Job ${jobId} expired`));
+  if (payload === undefined) {
+    return failure(new DeserializationError(`Job ${jobId} cannot be read: its key holds no text`));
+  }
+  try {
+    run.record = decodeJob(payload, settings.client.deserializer);
+  } catch (error) {
+    return failure(error);
+  }
+  run.fn = settings.functions.get(run.record.f);
+  run.jobTry = Math.max(starts, run.record.t ?? 0);
+}
+
+/** Ends a job that must not be started. */
+function refuse(run: JobRun, { functions }: ResolvedSettings): JobOutcome | undefined {
+  const { abortAsked, jobId, handbacks } = run.claim;
+  if (abortAsked) {
+    return { kind: "aborted", error: new JobAborted(`Job ${jobId} was aborted before it started`) };
+  }
+  if (!run.fn) {
+    const known = [...functions.keys()].join(", ");
+    return failure(
+      new JobExecutionFailed(
+        `Function "${run.record.f}" is not registered; this worker has ${known}`,
+      ),
+    );
+  }
+  if (run.jobTry - handbacks > run.fn.maxTries) return failure(outOfTries(run.fn.maxTries));
+}
+
+/** Finds the function, importing it if need be; what fails here fails the job. */
+async function prepareCall(run: JobRun, ctx: JobMeta): Promise<() => unknown> {
+  const { a: args } = run.record;
+  const { fn } = run.fn as RegisteredFunction;
+  if (typeof fn === "function") return () => fn(ctx, ...args);
+  try {
+    const imported = await importFunction(fn);
+    return () => imported(ctx, ...args);
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
+}
+
+async function importFunction(specifier: string): Promise<AnyJobFunction> {
+  const hash = specifier.lastIndexOf("#");
+  const path = hash === -1 ? specifier : specifier.slice(0, hash);
+  const name = hash === -1 ? "default" : specifier.slice(hash + 1);
+  const module: Record<string, unknown> = await import(path);
+  const fn = module[name];
+  if (typeof fn !== "function") {
+    throw new JobExecutionFailed(`Module ${path} exports no function "${name}"`);
+  }
+  return fn as AnyJobFunction;
+}
+
+/** A retry or hand-back becomes a failure where there is no further try to have. */
+function limitRetries(run: JobRun, settings: ResolvedSettings, outcome: JobOutcome): JobOutcome {
+  const isAgain = outcome.kind === "retry" || outcome.kind === "released";
+  if (!isAgain) return outcome;
+  if (!settings.retryJobs) {
+    const error = outcome.kind === "retry"
+      ? new JobExecutionFailed("It asked for a retry, but this worker retries no jobs", outcome)
+      : run.stopError();
+    return failure(error);
+  }
+  const maxTries = run.fn?.maxTries ?? Infinity;
+  if (outcome.kind === "retry" && run.jobTry - run.claim.handbacks >= maxTries) {
+    return failure(outOfTries(maxTries, outcome));
+  }
+  return outcome;
+}
+
+function failure(error: unknown): JobOutcome {
+  return { kind: "failure", error };
+}
+
+function outOfTries(maxTries: number, options?: { readonly cause: unknown }): JobExecutionFailed {
+  const cause = options?.cause === undefined ? undefined : { cause: options.cause };
+  return new JobExecutionFailed(`max ${maxTries} tries exceeded`, cause);
+}
+
+/** Calls a hook; whatever it throws is logged and does no harm. */
+export async function callHook(name: string, hook: () => unknown): Promise<void> {
+  try {
+    await hook();
+  } catch (error) {
+    log.hookFailed(name, error);
+  }
+}
+
+const jobLogger = getLogger(["arq", "job"]);
+
+/** The first parameter of a function; the worker's state is put on it as well. */
+class RunContext {
+  readonly jobId: string;
+  readonly jobTry: number;
+  readonly enqueueTime: Date;
+  readonly score: number;
+  readonly functionName: string;
+  readonly queueName: string;
+  readonly kwargs: Readonly<Record<string, unknown>>;
+  readonly arq: ArqClient;
+  readonly #run: JobRun;
+
+  constructor(run: JobRun, { settings, state }: Executor) {
+    const { claim, record, jobTry } = run;
+    this.jobId = claim.jobId;
+    this.jobTry = jobTry;
+    this.enqueueTime = new Date(record.et);
+    this.score = Number(claim.score);
+    this.functionName = record.f;
+    this.queueName = settings.queueName;
+    this.kwargs = record.k;
+    this.arq = settings.client;
+    this.#run = run;
+    Object.assign(this, state);
+  }
+
+  get signal(): AbortSignal {
+    return this.#run.signal;
+  }
+
+  get logger(): Logger {
+    return jobLogger.with({ jobId: this.jobId, function: this.functionName });
+  }
+}
+
+/** The fields that the worker's state must not have. */
+export const CONTEXT_FIELDS: readonly (keyof JobMeta)[] = [
+  "jobId",
+  "jobTry",
+  "enqueueTime",
+  "score",
+  "functionName",
+  "queueName",
+  "signal",
+  "arq",
+  "kwargs",
+  "logger",
+];

@@ -1,0 +1,141 @@
+/**
+ * One try of a job while it is in a worker's hands, and how it is told to stop.
+ * @module
+ */
+import { JobAborted, JobTimeoutError } from "./errors.ts";
+import { type JobMeta, type JobOutcome, Retry } from "./functions.ts";
+import type { JobRecord } from "./serializer.ts";
+import type { Claim } from "./store.ts";
+import type { RegisteredFunction } from "./worker_settings.ts";
+
+/** Why a running job is told to stop. */
+export type StopReason = "timeout" | "abort" | "shutdown" | "lost";
+
+/** What stands in a result where nobody could read the job. */
+const UNREADABLE: Omit<JobRecord, "et"> = { t: null, f: "<unknown>", a: [], k: {} };
+
+/** One try of a job. */
+export class JobRun {
+  /** What shows that the job is ours. */
+  readonly claim: Claim;
+  /** The job as it was enqueued, as far as it could be read. */
+  record: JobRecord;
+  /** The function's settings, if it is known. */
+  fn: RegisteredFunction | undefined;
+  /** Which start this is, from 1. */
+  jobTry: number;
+  /** When the try began, epoch milliseconds. */
+  readonly startMs: number = Date.now();
+  /** When it has to be stopped, or abandoned once it was; milliseconds of `performance.now()`. */
+  deadline: number = Infinity;
+  /** What the function got as its first parameter, if it came so far. */
+  ctx: JobMeta | undefined;
+  #stopReason: StopReason | undefined;
+  #controller: AbortController | undefined;
+  #abandon: (() => void) | undefined;
+
+  /** Takes the claim; nothing is read yet. */
+  constructor(claim: Claim) {
+    this.claim = claim;
+    this.record = { ...UNREADABLE, et: this.startMs };
+    this.jobTry = claim.starts;
+  }
+
+  /** Why the job was told to stop, if it was. */
+  get stopReason(): StopReason | undefined {
+    return this.#stopReason;
+  }
+
+  /** The context's signal; made when it is first asked for, since most functions never do. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#stopReason) this.#controller.abort(this.stopError());
+    }
+    return this.#controller.signal;
+  }
+
+  /** Tells the function to stop; only the first reason counts. */
+  stop(reason: StopReason, graceMs: number): void {
+    if (this.#stopReason !== undefined) return;
+    this.#stopReason = reason;
+    this.deadline = performance.now() + graceMs;
+    this.#controller?.abort(this.stopError());
+  }
+
+  /** Goes on without the function, which did not heed its signal. */
+  abandon(): void {
+    this.deadline = Infinity;
+    this.#abandon?.();
+  }
+
+  /** Resolves with `value`, or without it once the run is abandoned. */
+  untilAbandoned(value: unknown): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.#abandon = () => resolve(undefined);
+      Promise.resolve(value).then(resolve, reject);
+    });
+  }
+
+  /** Calls the function, unless the run was stopped before; resolves with how it ended, or was given up. */
+  settle(call: () => unknown): Promise<JobOutcome> {
+    return new Promise((resolve) => {
+      if (this.#stopReason) return resolve(this.#outcomeOfError(this.stopError()));
+      this.#abandon = () => resolve(this.#outcomeOfError(this.stopError()));
+      const succeed = (value: unknown) => resolve(this.#outcomeOfValue(value));
+      const fail = (error: unknown) => resolve(this.#outcomeOfError(error));
+      try {
+        const value = call();
+        if (isPromiseLike(value)) value.then(succeed, fail);
+        else succeed(value);
+      } catch (error) {
+        fail(error);
+      }
+    });
+  }
+
+  /** The error that stands for the reason to stop. */
+  stopError(): Error {
+    const { jobId } = this.claim;
+    switch (this.#stopReason) {
+      case "timeout":
+        return new JobTimeoutError(
+          `Job ${jobId} did not end within ${(this.fn?.timeoutMs ?? 0) / 1_000} s`,
+        );
+      case "lost":
+        return new JobAborted(`Job ${jobId} has lost its lease`);
+      case "shutdown":
+        return new JobAborted(`Job ${jobId} was cut short by the end of its worker`);
+      default:
+        return new JobAborted(`Job ${jobId} was aborted`);
+    }
+  }
+
+  /** Work that is done is not thrown away, unless it came after the job's own time. */
+  #outcomeOfValue(value: unknown): JobOutcome {
+    if (this.#stopReason === "timeout") return { kind: "failure", error: this.stopError() };
+    return { kind: "success", value };
+  }
+
+  #outcomeOfError(error: unknown): JobOutcome {
+    switch (this.#stopReason) {
+      case "timeout":
+        return { kind: "failure", error: this.stopError() };
+      case "abort":
+        return { kind: "aborted", error: this.stopError() };
+      case "shutdown":
+        return { kind: "released" };
+      case "lost":
+        return { kind: "lost" };
+    }
+    if (error instanceof Retry) {
+      return { kind: "retry", delayMs: error.deferMs, cause: error.cause };
+    }
+    return { kind: "failure", error };
+  }
+}
+
+function isPromiseLike(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === "object" && value !== null && "then" in value &&
+    typeof value.then === "function";
+}

@@ -1,0 +1,316 @@
+/**
+ * The worker: takes jobs from a queue and runs them.
+ *
+ * Its life is told in `Worker.run`; claiming, running and recording jobs are in `job_loop.ts`.
+ * @module
+ */
+import type { ArqClient } from "./client.ts";
+import { CronScheduler } from "./cron_scheduler.ts";
+import { FailedJobs, SettingsError } from "./errors.ts";
+import { callHook, CONTEXT_FIELDS } from "./execution.ts";
+import { countersText, HealthRecorder } from "./health.ts";
+import { JobLoop } from "./job_loop.ts";
+import { type Counters, log } from "./worker_log.ts";
+import {
+  type ResolvedSettings,
+  resolveSettings,
+  type WorkerContext,
+  type WorkerSettings,
+} from "./worker_settings.ts";
+
+export type { WorkerContext, WorkerFunction, WorkerSettings } from "./worker_settings.ts";
+
+/** Options of {@linkcode Worker.run}. */
+export interface RunOptions {
+  /** Stops the worker when it aborts; a text as its reason appears in the log. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of {@linkcode Worker.runCheck}. */
+export interface RunCheckOptions extends RunOptions {
+  /** Overrides the setting for this run. */
+  readonly retryJobs?: boolean;
+  /** Overrides the setting for this run. */
+  readonly maxBurstJobs?: number;
+}
+
+const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
+const NO_JOBS: Counters & { readonly ongoing: number } = {
+  jobsComplete: 0,
+  jobsFailed: 0,
+  jobsRetried: 0,
+  ongoing: 0,
+};
+
+/**
+ * Runs jobs of one queue, up to `maxJobs` at a time.
+ *
+ * A job whose worker dies is run again by another one when its lease has ended. A worker outlives
+ * a lost store: running jobs go on, and their results are recorded when it is there again.
+ *
+ * @example
+ * ```ts
+ * import { type JobContext, Worker } from "@arq/arq";
+ *
+ * const worker = new Worker({
+ *   functions: { double: (_ctx: JobContext, n: number) => 2 * n },
+ *   burst: true,
+ * });
+ * await worker.run();
+ * console.log(String(worker)); // <Worker j_complete=0 j_failed=0 j_retried=0 j_ongoing=0>
+ * ```
+ */
+export class Worker<State = unknown> implements AsyncDisposable {
+  readonly #settings: ResolvedSettings;
+  #loop: JobLoop | undefined;
+  #past: Counters = NO_JOBS;
+  #stop: AbortController = new AbortController();
+  #running: Promise<void> | undefined;
+
+  /**
+   * Checks the settings; does no I/O.
+   *
+   * @throws {SettingsError} listing every problem.
+   */
+  constructor(settings: WorkerSettings<State>) {
+    this.#settings = resolveSettings(settings as WorkerSettings<never>);
+  }
+
+  /** How many jobs completed: their function returned. */
+  get jobsComplete(): number {
+    return this.#count("jobsComplete");
+  }
+
+  /** How many jobs failed for good or were aborted. */
+  get jobsFailed(): number {
+    return this.#count("jobsFailed");
+  }
+
+  /** How many tries ended in a retry or a hand-back. */
+  get jobsRetried(): number {
+    return this.#count("jobsRetried");
+  }
+
+  /** How many jobs run at the moment. */
+  get jobsOngoing(): number {
+    return this.#loop?.ongoing ?? 0;
+  }
+
+  /** The worker's client, which every job finds on its context; connected while the worker runs. */
+  get arq(): ArqClient {
+    return this.#settings.client;
+  }
+
+  /**
+   * Runs jobs until the worker is stopped, or in burst mode until the queue is empty.
+   *
+   * Told to stop, it claims nothing more, lets jobs run for `jobCompletionWait`, aborts the rest
+   * and gives them back to the queue, so that another worker starts them at once.
+   *
+   * @throws {QueueConnectionError} if the store cannot be reached at the start.
+   * @throws what `onStartup` throws; no job was taken then.
+   */
+  async run(options: RunOptions = {}): Promise<void> {
+    await this.#runWith(this.#settings, options);
+  }
+
+  /**
+   * Runs all jobs of the queue in burst mode, for tests.
+   *
+   * Returns the number of jobs that completed.
+   *
+   * @throws {FailedJobs} if any failed, with their errors.
+   */
+  async runCheck(options: RunCheckOptions = {}): Promise<number> {
+    const { retryJobs = this.#settings.retryJobs } = options;
+    const { maxBurstJobs = this.#settings.maxBurstJobs } = options;
+    const failures: { jobId: string; result: unknown }[] = [];
+    const settings = { ...this.#settings, burst: true, retryJobs, maxBurstJobs };
+    const before = this.jobsComplete;
+    await this.#runWith(settings, options, (jobId, result) => failures.push({ jobId, result }));
+    if (failures.length > 0) throw new FailedJobs(failures.length, failures);
+    return this.jobsComplete - before;
+  }
+
+  /** Stops the worker as the `signal` of `run` does, and waits for its end. */
+  async close(): Promise<void> {
+    this.#stop.abort("close");
+    await this.#running?.catch(() => {}); // Its error belongs to whoever called run.
+  }
+
+  /** Stops the worker, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** `<Worker j_complete=0 j_failed=0 j_retried=0 j_ongoing=0>` */
+  toString(): string {
+    const { jobsComplete, jobsFailed, jobsRetried, jobsOngoing: ongoing } = this;
+    return `<Worker ${countersText({ jobsComplete, jobsFailed, jobsRetried, ongoing })}>`;
+  }
+
+  /** What `console.log` shows in Node-compatible runtimes. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
+
+  /** What `console.log` shows in Deno. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
+  }
+
+  async #runWith(
+    settings: ResolvedSettings,
+    { signal }: RunOptions,
+    onFailure?: JobLoop["onFailure"],
+  ): Promise<void> {
+    if (this.#running) throw new TypeError("This worker is running already");
+    this.#stop = new AbortController();
+    const stop = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
+    this.#running = this.#live(settings, stop, onFailure);
+    try {
+      await this.#running;
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  async #live(
+    settings: ResolvedSettings,
+    stop: AbortSignal,
+    onFailure: JobLoop["onFailure"],
+  ): Promise<void> {
+    const { client, ownsClient, hooks } = settings;
+    log.starting(settings.functions.keys());
+    const state = { ...settings.state };
+    try {
+      if (ownsClient) await client.store.connect(stop);
+      log.store(await client.store.describe());
+      await this.#startUp(settings, state);
+      await this.#work(settings, new JobLoop(settings, state, onFailure), stop);
+      const { onShutdown } = hooks;
+      if (onShutdown) await callHook("onShutdown", () => onShutdown(contextOf(settings, state)));
+    } catch (error) {
+      if (!stop.aborted || error !== stop.reason) throw error;
+    } finally {
+      if (ownsClient) await client.close();
+    }
+  }
+
+  async #startUp(settings: ResolvedSettings, state: Record<string, unknown>): Promise<void> {
+    const ctx = contextOf(settings, state);
+    await settings.hooks.onStartup?.(ctx);
+    const { arq: _arq, ...ownState } = ctx as Record<string, unknown>;
+    const shadowing = CONTEXT_FIELDS.filter((field) => field in ownState);
+    if (shadowing.length > 0) {
+      const problem = `ctx: the state must not have ${
+        shadowing.join(", ")
+      }, which every job's context has`;
+      throw new SettingsError("worker settings", [problem]);
+    }
+    Object.assign(state, ownState);
+  }
+
+  async #work(settings: ResolvedSettings, loop: JobLoop, stop: AbortSignal): Promise<void> {
+    const health = new HealthRecorder(settings);
+    const cron = new CronScheduler(settings);
+    const housekeeping = setInterval(() => {
+      if (loop.now === undefined || stop.aborted) return;
+      void health.tick(loop, loop.now);
+      void cron.tick(loop.now);
+    }, settings.pollDelayMs);
+    const onStop = () => {
+      const { jobCompletionWaitMs } = settings;
+      log.stopping(reasonText(stop.reason), loop, loop.ongoing, jobCompletionWaitMs);
+      void loop.stop(jobCompletionWaitMs);
+    };
+    if (stop.aborted) return;
+    stop.addEventListener("abort", onStop, { once: true });
+    using _signals = settings.handleSignals ? handleSignals(this.#stop) : undefined;
+    this.#loop = loop;
+    try {
+      await loop.run();
+    } finally {
+      clearInterval(housekeeping);
+      stop.removeEventListener("abort", onStop);
+      this.#past = this.#total();
+      this.#loop = undefined;
+      await settings.client.store.removeHealth(settings.healthCheckKey).catch((error) =>
+        log.storeFailed("remove the sign of life", error)
+      );
+    }
+  }
+
+  #count(name: keyof Counters): number {
+    return this.#past[name] + (this.#loop?.[name] ?? 0);
+  }
+
+  #total(): Counters {
+    const { jobsComplete, jobsFailed, jobsRetried } = this;
+    return { jobsComplete, jobsFailed, jobsRetried };
+  }
+}
+
+/** What `onStartup` and `onShutdown` get: the state itself, with the client on it. */
+function contextOf(settings: ResolvedSettings, state: Record<string, unknown>): WorkerContext {
+  return Object.assign(state, { arq: settings.client });
+}
+
+function reasonText(reason: unknown): string {
+  return typeof reason === "string" ? reason : "abort";
+}
+
+/** Stops at the first signal, exits at the second. */
+function handleSignals(stop: AbortController): Disposable {
+  const handlers = Object.entries(SIGNALS).map(([name, number]) => {
+    const handler = () => {
+      if (stop.signal.aborted) process.exit(128 + number);
+      stop.abort(name);
+    };
+    process.on(name, handler);
+    return { name, handler };
+  });
+  return {
+    [Symbol.dispose]: () => {
+      for (const { name, handler } of handlers) process.off(name, handler);
+    },
+  };
+}
+
+/** Makes a {@linkcode Worker}; the same as `new Worker(settings)`. */
+export function createWorker<State = unknown>(settings: WorkerSettings<State>): Worker<State> {
+  return new Worker(settings);
+}
+
+/** Makes a worker and runs it to its end. */
+export async function runWorker<State = unknown>(
+  settings: WorkerSettings<State>,
+  options: RunOptions = {},
+): Promise<Worker<State>> {
+  const worker = new Worker(settings);
+  await worker.run(options);
+  return worker;
+}
+
+/**
+ * Reads the sign of life of the workers of these settings' queue.
+ *
+ * Returns a text such as `Mar-01 17:41:22 j_complete=0 j_failed=0 j_retried=0 j_ongoing=0 queued=0`,
+ * or undefined if no worker has given one within `healthCheckInterval`.
+ *
+ * @throws {SettingsError} listing every problem.
+ * @throws {QueueConnectionError} if the store cannot be reached.
+ */
+export async function checkHealth<State = unknown>(
+  settings: WorkerSettings<State>,
+): Promise<string | undefined> {
+  const { client, ownsClient, healthCheckKey } = resolveSettings(
+    settings as WorkerSettings<never>,
+  );
+  try {
+    if (ownsClient) await client.store.connect();
+    return await client.store.readHealth(healthCheckKey);
+  } finally {
+    if (ownsClient) await client.close();
+  }
+}

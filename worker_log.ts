@@ -1,0 +1,194 @@
+/**
+ * What a worker logs: the lines people read, with the facts as properties for machines.
+ *
+ * Nothing is composed unless somebody listens.
+ * @module
+ */
+import { getLogger, type LogLevel } from "@logtape/logtape";
+import { inspect } from "node:util";
+import type { JobOutcome } from "./functions.ts";
+import type { JobRun } from "./job_run.ts";
+import type { Settled } from "./store.ts";
+import { curtail } from "./validation.ts";
+
+/** What a worker counts. */
+export interface Counters {
+  /** Jobs whose function returned. */
+  jobsComplete: number;
+  /** Jobs that failed for good or were aborted. */
+  jobsFailed: number;
+  /** Tries that ended in a retry or a hand-back. */
+  jobsRetried: number;
+}
+
+const logger = getLogger(["arq", "worker"]);
+/** Arguments and results are cut at this many characters. */
+const SHOWN = 80;
+/** They would let a payload write its own log lines. */
+const CONTROL_CHARACTERS = /[\p{Cc}]+/gu;
+
+/** Logs a finished text; braces in it are no placeholders. */
+function write(level: LogLevel, text: string, properties: Record<string, unknown>): void {
+  const message = text.replaceAll("{", "{{").replaceAll("}", "}}");
+  if (level === "info") logger.info(message, properties);
+  else if (level === "warning") logger.warn(message, properties);
+  else logger.error(message, properties);
+}
+
+function seconds(ms: number): string {
+  return (ms / 1_000).toFixed(2);
+}
+
+function padded(ms: number): string {
+  return seconds(ms).padStart(6);
+}
+
+/** A value in one line of at most 80 characters, without control characters. */
+function shown(value: unknown): string {
+  try {
+    const text = inspect(value, { depth: 3, breakLength: Infinity, maxStringLength: SHOWN });
+    return curtail(text.replace(CONTROL_CHARACTERS, " "), SHOWN);
+  } catch {
+    return "(cannot be shown)"; // A getter of somebody else's object threw.
+  }
+}
+
+function argumentsOf(run: JobRun): string {
+  const named = Object.entries(run.record.k).map(([key, value]) => `${key}=${shown(value)}`);
+  return curtail([...run.record.a.map(shown), ...named].join(", "), SHOWN);
+}
+
+/** How a job is called in the log; a slot's id has the function's name in it already. */
+function refOf(run: JobRun): string {
+  return run.fn?.isSlot ? run.record.f : `${run.claim.jobId}:${run.record.f}`;
+}
+
+function propertiesOf(run: JobRun, event: string): Record<string, unknown> {
+  return {
+    event,
+    jobId: run.claim.jobId,
+    function: run.record.f,
+    try: run.jobTry,
+    durationMs: Date.now() - run.startMs,
+  };
+}
+
+/** The lines of a worker's log. */
+export const log = {
+  /** The worker is about to start. */
+  starting(functions: Iterable<string>): void {
+    const names = [...functions];
+    write("info", `Starting worker for ${names.length} functions: ${names.join(", ")}`, {
+      event: "starting",
+      functions: names,
+    });
+  },
+
+  /** The line about the store, and what is wrong with its set-up. */
+  store({ info, warning }: { readonly info: string; readonly warning?: string }): void {
+    write("info", info, { event: "store" });
+    if (warning !== undefined) write("warning", warning, { event: "store" });
+  },
+
+  /** A try begins. */
+  started(run: JobRun): void {
+    if (!logger.isEnabledFor("info")) return;
+    const waitedMs = run.startMs - run.record.et;
+    const delayMs = run.startMs - Number(run.claim.score);
+    const tries = run.jobTry > 1 ? ` try=${run.jobTry}` : "";
+    const delayed = delayMs > 1_200 ? ` delayed=${seconds(delayMs)}s` : "";
+    const call = `${refOf(run)}(${argumentsOf(run)})`;
+    write("info", `${padded(waitedMs)}s → ${call}${tries}${delayed}`, {
+      ...propertiesOf(run, "started"),
+      durationMs: undefined,
+      waitedMs,
+      delayMs,
+    });
+  },
+
+  /** A try has ended. */
+  ended(run: JobRun, outcome: JobOutcome, logResults: boolean): void {
+    const level = outcome.kind === "failure" ? "error" : "info";
+    if (!logger.isEnabledFor(level)) return;
+    const t = `${padded(Date.now() - run.startMs)}s`;
+    const ref = refOf(run);
+    const line = (text: string, more: Record<string, unknown> = {}) =>
+      write(level, `${t} ${text}`, { ...propertiesOf(run, outcome.kind), ...more });
+    switch (outcome.kind) {
+      case "success": {
+        const isShown = logResults && outcome.value !== undefined && outcome.value !== null;
+        return line(`← ${ref} ●${isShown ? ` ${shown(outcome.value)}` : ""}`);
+      }
+      case "failure":
+        return line(`! ${ref} failed, ${errorText(outcome.error)}`, { error: outcome.error });
+      case "retry": {
+        const delayMs = outcome.delayMs ?? 0;
+        return line(`↻ ${ref} retrying job in ${seconds(delayMs)}s`, { delayMs });
+      }
+      case "aborted":
+        return line(`⊘ ${ref} ${run.ctx ? "aborted" : "aborted before start"}`);
+      case "released":
+        return line(`↻ ${ref} cancelled, will be run again`);
+      case "lost":
+        return line(`↻ ${ref} lost its lease, another worker has it`);
+    }
+  },
+
+  /** An end was not recorded as it was meant. */
+  settled(run: JobRun, settled: Settled): void {
+    if (settled === "done") return;
+    const text = settled === "refused"
+      ? `${refOf(run)} had lost its lease: its end is not recorded`
+      : `${refOf(run)} expires before it is to be retried`;
+    write("warning", text, propertiesOf(run, settled));
+  },
+
+  /** A function did not heed its signal. */
+  abandoned(run: JobRun): void {
+    write(
+      "warning",
+      `${refOf(run)} goes on although it was told to stop: it is abandoned; let it heed ctx.signal`,
+      propertiesOf(run, "abandoned"),
+    );
+  },
+
+  /** Ends could not be recorded before the worker had to end. */
+  unrecorded(runs: readonly JobRun[], error: unknown): void {
+    for (const run of runs) {
+      const text = `${refOf(run)} could not be recorded and will be run again: ${errorText(error)}`;
+      write("error", text, propertiesOf(run, "unrecorded"));
+    }
+  },
+
+  /** A hook threw. */
+  hookFailed(name: string, error: unknown): void {
+    write("error", `${name} failed, ${errorText(error)}`, { event: "hook", hook: name, error });
+  },
+
+  /** The store did not answer; the worker tries again. */
+  storeFailed(what: string, error: unknown): void {
+    write("warning", `Cannot ${what}, trying again: ${errorText(error)}`, {
+      event: "store",
+      error,
+    });
+  },
+
+  /** The worker was told to stop. */
+  stopping(reason: string, counters: Counters, ongoing: number, waitMs: number): void {
+    const { jobsComplete, jobsFailed, jobsRetried } = counters;
+    const wait = waitMs > 0 ? `to finish within ${seconds(waitMs)}s` : "to cancel";
+    const text = `shutdown on ${reason} ◆ ${jobsComplete} jobs complete ◆ ${jobsFailed} failed ` +
+      `◆ ${jobsRetried} retries ◆ ${ongoing} ongoing ${wait}`;
+    write("info", text, { event: "stopping", ...counters, ongoing });
+  },
+
+  /** The sign of life was written. */
+  health(text: string): void {
+    write("info", `recording health: ${text}`, { event: "health" });
+  },
+};
+
+function errorText(error: unknown): string {
+  if (!(error instanceof Error)) return shown(error);
+  return `${error.name}: ${error.message}`;
+}

@@ -1,0 +1,409 @@
+/**
+ * A worker's settings: what may be said, the defaults, and the check of all of it at once.
+ * @module
+ */
+import { ArqClient, type Connection, makeClient } from "./client.ts";
+import type { CronJob } from "./cron.ts";
+import { type Duration, durationMs } from "./duration.ts";
+import { SettingsError } from "./errors.ts";
+import type {
+  Func,
+  FuncOptions,
+  JobContext,
+  JobFunction,
+  JobMeta,
+  JobOutcome,
+} from "./functions.ts";
+import type { Deserializer, Serializer } from "./serializer.ts";
+import { checkKeys, show } from "./validation.ts";
+
+/** What `onStartup` and `onShutdown` get: the state all jobs share, and the client. */
+export type WorkerContext<State = unknown> = State & {
+  /** A client on the worker's connection. */
+  readonly arq: ArqClient;
+};
+
+/** A function as it may be registered. */
+export type WorkerFunction<State> = JobFunction<State> | Func<JobFunction<State>>;
+
+/**
+ * Settings of a {@linkcode Worker}. Durations are milliseconds or a duration object.
+ *
+ * Hooks may be async. One that throws is logged and harms neither worker nor job, but an
+ * `onStartup` that throws ends the start: `run` rejects with its error before any job is taken.
+ */
+export interface WorkerSettings<State = unknown> {
+  /** The functions to run jobs with: a record of names, or a list that takes the functions' own. @default {} */
+  readonly functions?:
+    | Readonly<Record<string, WorkerFunction<State>>>
+    | readonly WorkerFunction<State>[];
+  /** Functions to enqueue on a schedule. @default [] */
+  readonly cronJobs?: readonly CronJob<State>[];
+  /** What `createPool` takes, or a pool that exists already and stays open. @default "redis://localhost:6379" */
+  readonly connection?: Connection | ArqClient;
+  /** The queue to take jobs from. @default the connection's `defaultQueueName` */
+  readonly queueName?: string;
+  /** What is put before the name of everything stored. @default "arq:" */
+  readonly prefix?: string;
+  /** Whether to end once the queue is empty, deferred jobs included. @default false */
+  readonly burst?: boolean;
+  /** With `burst`, end after this many jobs. @default no limit */
+  readonly maxBurstJobs?: number;
+  /** Called before the first job; what it puts on the context, every job finds on its own. */
+  onStartup?(ctx: WorkerContext<State>): unknown;
+  /** Called after the last job. */
+  onShutdown?(ctx: WorkerContext<State>): unknown;
+  /** Called before a job's function. */
+  onJobStart?(ctx: JobContext<State>): unknown;
+  /** Called when the function has ended, before its end is recorded. */
+  onJobEnd?(ctx: JobContext<State>, outcome: JobOutcome): unknown;
+  /** Called when the end is recorded. */
+  afterJobEnd?(ctx: JobContext<State>, outcome: JobOutcome): unknown;
+  /** Whether `run` ends the worker on SIGINT, SIGTERM and SIGHUP; the command line does that by itself. @default false */
+  readonly handleSignals?: boolean;
+  /** How long running jobs may go on after the worker was told to stop. @default 0 */
+  readonly jobCompletionWait?: Duration;
+  /** How long a function may go on after its signal was aborted, before it is abandoned. @default 1 second */
+  readonly abortGrace?: Duration;
+  /** How many jobs to run at a time. @default 10 */
+  readonly maxJobs?: number;
+  /** How long one try of a job may take. @default 5 minutes */
+  readonly jobTimeout?: Duration;
+  /** How long to keep results; 0 keeps none. @default 1 hour */
+  readonly keepResult?: Duration | "forever";
+  /** How often to look for jobs nobody told of, and for aborts. @default 500 milliseconds */
+  readonly pollDelay?: Duration;
+  /** How many jobs to take in one call at most. @default 5 × maxJobs, at least 100 */
+  readonly queueReadLimit?: number;
+  /** How often a job may be started before it fails for good. @default 5 */
+  readonly maxTries?: number;
+  /** How long a job belongs to this worker without a sign of life; a killed worker's jobs run again after it. @default 30 seconds */
+  readonly lease?: Duration;
+  /** How often to write the sign of life that health checks read. @default 1 hour */
+  readonly healthCheckInterval?: Duration;
+  /** The key it is written under. @default `${queueName}:health-check` */
+  readonly healthCheckKey?: string;
+  /** State to start with; every job finds it on its context. @default {} */
+  readonly ctx?: Partial<State>;
+  /** Whether jobs that throw `Retry`, or are cut short by the worker's end, run again. @default true */
+  readonly retryJobs?: boolean;
+  /** Whether `Job.abort` works on running jobs. @default true */
+  readonly allowAbortJobs?: boolean;
+  /** As in `createPool`. */
+  readonly jobSerializer?: Serializer;
+  /** As in `createPool`. */
+  readonly jobDeserializer?: Deserializer;
+  /** As in `createPool`. @default 1 day */
+  readonly expiresExtra?: Duration;
+  /** IANA name of the time zone of cron jobs and log times. @default the system's */
+  readonly timezone?: string;
+  /** Whether results appear in the log. @default true */
+  readonly logResults?: boolean;
+}
+
+/** One function, ready to be called. */
+export interface RegisteredFunction {
+  readonly name: string;
+  /** The function, or the module specifier to import it from. */
+  readonly fn: AnyJobFunction | string;
+  readonly timeoutMs: number;
+  readonly keepMs: number | "forever";
+  readonly maxTries: number;
+  /** Whether its jobs are slots of a unique cron job, whose id stays locked for a while. */
+  readonly isSlot: boolean;
+}
+
+/** A function as it is called. */
+export type AnyJobFunction = (ctx: unknown, ...args: readonly unknown[]) => unknown;
+
+/** Settings with every default filled in and every duration in milliseconds. */
+export interface ResolvedSettings {
+  readonly functions: ReadonlyMap<string, RegisteredFunction>;
+  /** How long to keep results of jobs whose function is not known. */
+  readonly keepResultMs: number | "forever";
+  readonly cronJobs: readonly CronJob[];
+  readonly client: ArqClient;
+  /** Whether the client was made for this worker, and is closed with it. */
+  readonly ownsClient: boolean;
+  readonly queueName: string;
+  readonly burst: boolean;
+  readonly maxBurstJobs: number;
+  readonly hooks: Hooks;
+  readonly handleSignals: boolean;
+  readonly jobCompletionWaitMs: number;
+  readonly abortGraceMs: number;
+  readonly maxJobs: number;
+  readonly pollDelayMs: number;
+  readonly queueReadLimit: number;
+  readonly leaseMs: number;
+  readonly healthCheckIntervalMs: number;
+  readonly healthCheckKey: string;
+  readonly state: Record<string, unknown>;
+  readonly retryJobs: boolean;
+  readonly allowAbortJobs: boolean;
+  readonly timezone: string | undefined;
+  readonly logResults: boolean;
+}
+
+/** The hooks of a worker. */
+export interface Hooks {
+  readonly onStartup?: (ctx: WorkerContext) => unknown;
+  readonly onShutdown?: (ctx: WorkerContext) => unknown;
+  readonly onJobStart?: (ctx: JobMeta) => unknown;
+  readonly onJobEnd?: (ctx: JobMeta, outcome: JobOutcome) => unknown;
+  readonly afterJobEnd?: (ctx: JobMeta, outcome: JobOutcome) => unknown;
+}
+
+const HOOKS = ["onStartup", "onShutdown", "onJobStart", "onJobEnd", "afterJobEnd"] as const;
+const BOOLEANS = [
+  "burst",
+  "handleSignals",
+  "retryJobs",
+  "allowAbortJobs",
+  "logResults",
+] as const;
+const COUNTS = ["maxJobs", "queueReadLimit", "maxTries", "maxBurstJobs"] as const;
+const DURATIONS = [
+  "jobCompletionWait",
+  "abortGrace",
+  "jobTimeout",
+  "pollDelay",
+  "lease",
+  "healthCheckInterval",
+  "expiresExtra",
+] as const;
+const TEXTS = ["queueName", "prefix", "healthCheckKey", "timezone"] as const;
+const SERIALIZERS = ["jobSerializer", "jobDeserializer"] as const;
+
+/** Every key that settings may have. */
+export const SETTINGS_KEYS: readonly (keyof WorkerSettings)[] = [
+  "functions",
+  "cronJobs",
+  "connection",
+  "keepResult",
+  "ctx",
+  ...HOOKS,
+  ...BOOLEANS,
+  ...COUNTS,
+  ...DURATIONS,
+  ...TEXTS,
+  ...SERIALIZERS,
+];
+
+/** The shortest lease: it must outlive a pause of the server or the garbage collector. */
+const MIN_LEASE_MS = 100;
+
+/**
+ * Checks settings and fills in the defaults; does no I/O.
+ *
+ * @throws {SettingsError} listing every problem.
+ */
+export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettings {
+  if (typeof settings !== "object" || settings === null) {
+    throw new SettingsError("worker settings", [`they must be an object, got ${show(settings)}`]);
+  }
+  const problems = [...checkKeys(settings, SETTINGS_KEYS), ...typeProblems(settings)];
+  const attempt = <T>(read: () => T): T | undefined => {
+    try {
+      return read();
+    } catch (error) {
+      problems.push(...(error instanceof SettingsError ? error.problems : [messageOf(error)]));
+    }
+  };
+  const ms = (name: typeof DURATIONS[number], fallback: number, min = 0) =>
+    attempt(() => durationMs(name, settings[name] ?? fallback, min)) ?? fallback;
+  const maxJobs = settings.maxJobs ?? 10;
+  const defaults = {
+    timeoutMs: ms("jobTimeout", 300_000, 1),
+    keepMs: attempt(() => keepMs(settings.keepResult)) ?? 0,
+    maxTries: settings.maxTries ?? 5,
+  };
+  const functions = attempt(() => registerAll(settings, defaults)) ?? new Map();
+  const client = attempt(() => clientOf(settings));
+  const queueName = settings.queueName ?? client?.defaultQueueName ?? "";
+  attempt(() => client?.store.checkQueueName(queueName));
+  const resolved = {
+    functions,
+    keepResultMs: defaults.keepMs,
+    cronJobs: (settings.cronJobs ?? []) as readonly CronJob[],
+    ownsClient: client !== settings.connection,
+    queueName,
+    burst: settings.burst ?? false,
+    maxBurstJobs: settings.maxBurstJobs ?? Infinity,
+    hooks: Object.fromEntries(HOOKS.map((name) => [name, settings[name]?.bind(settings)])) as Hooks,
+    handleSignals: settings.handleSignals ?? false,
+    jobCompletionWaitMs: ms("jobCompletionWait", 0),
+    abortGraceMs: ms("abortGrace", 1_000),
+    maxJobs,
+    pollDelayMs: ms("pollDelay", 500, 1),
+    queueReadLimit: settings.queueReadLimit ?? Math.max(5 * maxJobs, 100),
+    leaseMs: ms("lease", 30_000, MIN_LEASE_MS),
+    healthCheckIntervalMs: ms("healthCheckInterval", 3_600_000, 1),
+    healthCheckKey: settings.healthCheckKey ?? `${queueName}:health-check`,
+    state: { ...settings.ctx as Record<string, unknown> | undefined },
+    retryJobs: settings.retryJobs ?? true,
+    allowAbortJobs: settings.allowAbortJobs ?? true,
+    timezone: settings.timezone,
+    logResults: settings.logResults ?? true,
+  };
+  if (problems.length > 0 || !client) throw new SettingsError("worker settings", problems);
+  return { ...resolved, client };
+}
+
+function typeProblems(settings: WorkerSettings<never>): string[] {
+  const problems: string[] = [];
+  const check = (
+    keys: readonly (keyof WorkerSettings)[],
+    rule: string,
+    isGood: (value: unknown) => boolean,
+  ) => {
+    for (const key of keys) {
+      const value = settings[key];
+      if (value !== undefined && !isGood(value)) {
+        problems.push(`${key} must be ${rule}, got ${show(value)}`);
+      }
+    }
+  };
+  const isFunction = (value: unknown) => typeof value === "function";
+  const isObject = (value: unknown) => typeof value === "object" && value !== null;
+  check([...HOOKS, ...SERIALIZERS], "a function", isFunction);
+  check(BOOLEANS, "true or false", (value) => typeof value === "boolean");
+  check(
+    COUNTS,
+    "a whole number of 1 or more",
+    (value) => Number.isSafeInteger(value) && value as number >= 1,
+  );
+  check(TEXTS, "a text that is not empty", (value) => typeof value === "string" && value !== "");
+  check(["ctx"], "an object", isObject);
+  check(
+    ["cronJobs"],
+    "a list of what cron() returns",
+    (value) => Array.isArray(value) && value.every((job) => isObject(job) && "schedule" in job),
+  );
+  return problems;
+}
+
+function registerAll(
+  settings: WorkerSettings<never>,
+  defaults: Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">,
+): Map<string, RegisteredFunction> {
+  const registered = new Map<string, RegisteredFunction>();
+  const problems: string[] = [];
+  const register = (
+    name: string,
+    fn: AnyJobFunction | string,
+    options: FuncOptions,
+    isSlot: boolean,
+  ) => {
+    if (name === "") {
+      return problems.push("functions: a function without a name needs func(fn, { name })");
+    }
+    if (registered.has(name)) return problems.push(`functions: two functions are named "${name}"`);
+    try {
+      registered.set(name, { name, fn, isSlot, ...functionLimits(name, options, defaults) });
+    } catch (error) {
+      problems.push(messageOf(error));
+    }
+  };
+  const { functions = {}, cronJobs = [] } = settings;
+  const isList = Array.isArray(functions);
+  if (typeof functions !== "object" || functions === null) {
+    throw new TypeError(
+      `functions must be a record or a list of functions, got ${show(functions)}`,
+    );
+  }
+  for (const [key, entry] of Object.entries<unknown>({ ...functions })) {
+    const { fn, options } = unwrapFunction(key, entry);
+    const ownName = options.name ?? (typeof fn === "string" ? exportName(fn) : fn.name);
+    register(isList ? ownName : key, fn, options, false);
+  }
+  if (Array.isArray(cronJobs)) {
+    for (const job of cronJobs as readonly CronJob[]) {
+      register(
+        job.name,
+        job.fn as AnyJobFunction | string,
+        job.options,
+        job.unique && job.jobId === undefined,
+      );
+    }
+  }
+  if (registered.size === 0 && problems.length === 0) {
+    problems.push("functions is empty, and so is cronJobs: give the worker at least one function");
+  }
+  if (problems.length > 0) throw new SettingsError("worker settings", problems);
+  return registered;
+}
+
+function unwrapFunction(
+  key: string,
+  entry: unknown,
+): { readonly fn: AnyJobFunction | string; readonly options: FuncOptions } {
+  if (typeof entry === "function") return { fn: entry as AnyJobFunction, options: {} };
+  if (typeof entry === "object" && entry !== null && "fn" in entry && "options" in entry) {
+    return entry as { fn: AnyJobFunction | string; options: FuncOptions };
+  }
+  throw new TypeError(
+    `functions.${key} must be a function or what func() returns, got ${show(entry)}`,
+  );
+}
+
+/** The name of the export a module specifier points to: what follows its `#`. */
+export function exportName(specifier: string): string {
+  return specifier.includes("#") ? specifier.slice(specifier.lastIndexOf("#") + 1) : "default";
+}
+
+const FUNC_KEYS = ["name", "keepResult", "timeout", "maxTries"] as const satisfies readonly (
+  keyof FuncOptions
+)[];
+
+function functionLimits(
+  name: string,
+  options: FuncOptions,
+  defaults: Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">,
+): Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries"> {
+  const [problem] = checkKeys(options, FUNC_KEYS);
+  if (problem !== undefined) throw new TypeError(`functions.${name}: ${problem}`);
+  const { timeout, keepResult, maxTries = defaults.maxTries } = options;
+  if (!Number.isSafeInteger(maxTries) || maxTries < 1) {
+    throw new RangeError(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
+  }
+  return {
+    timeoutMs: timeout === undefined
+      ? defaults.timeoutMs
+      : durationMs(`functions.${name}: timeout`, timeout, 1),
+    keepMs: keepResult === undefined
+      ? defaults.keepMs
+      : keepMs(keepResult, `functions.${name}: keepResult`),
+    maxTries,
+  };
+}
+
+function keepMs(
+  value: Duration | "forever" = 3_600_000,
+  option = "keepResult",
+): number | "forever" {
+  return value === "forever" ? value : durationMs(option, value);
+}
+
+function clientOf(settings: WorkerSettings<never>): ArqClient {
+  const { connection = "redis://localhost:6379" } = settings;
+  if (isClient(connection)) return connection;
+  const { jobSerializer, jobDeserializer, expiresExtra, prefix, queueName } = settings;
+  return makeClient(connection, {
+    jobSerializer,
+    jobDeserializer,
+    expiresExtra,
+    prefix,
+    defaultQueueName: queueName,
+  });
+}
+
+/** Recognises a pool, also one made by another copy of the library. */
+function isClient(value: unknown): value is ArqClient {
+  return value instanceof ArqClient ||
+    (typeof value === "object" && value !== null && "store" in value && "enqueueJob" in value);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
