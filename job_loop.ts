@@ -19,6 +19,8 @@ import type { ResolvedSettings } from "./worker_settings.ts";
 const SLOT_LOCK_MS = 60_000;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
 const SHUTDOWN_LIMIT_MS = 15_000;
+/** Timers cannot be longer. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Claims under way at a time while there is a backlog: one is run while the other is fetched. */
 const CLAIMS_AT_ONCE = 2;
 
@@ -134,8 +136,8 @@ export class JobLoop implements Executor, Counters {
     if (run.deadline >= this.#deadline) return;
     this.#deadline = run.deadline;
     clearTimeout(this.#deadlineTimer);
-    const delay = Math.min(run.deadline - performance.now(), 2 ** 31 - 1);
-    this.#deadlineTimer = setTimeout(() => this.#enforceDeadlines(), delay);
+    const delay = Math.min(run.deadline - performance.now(), LONGEST_TIMER_MS);
+    this.#deadlineTimer = setTimeout(() => this.#enforceDeadlines(), Math.max(0, delay));
   }
 
   #enforceDeadlines(): void {
