@@ -57,12 +57,6 @@ local function handbacks_key(id) return prefix .. 'handbacks:' .. id end
 local function result_key(id) return prefix .. 'result:' .. id end
 local function lease_member(id, score) return score .. ':' .. id end
 
-local function call_with(list, ...)
-  local command = {...}
-  for _, value in ipairs(list) do command[#command + 1] = value end
-  return redis.call(unpack(command))
-end
-
 local function wake()
   if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
   redis.call('PEXPIRE', WAKE, 5000)
@@ -152,7 +146,7 @@ for i = 5, #ARGV, 6 do
   end
 end
 if #entries > 0 then
-  call_with(entries, 'ZADD', QUEUE)
+  redis.call('ZADD', QUEUE, unpack(entries))
   wake_for(earliest)
 end
 replies = table.concat(replies)
@@ -195,8 +189,8 @@ local function take_all(ids, scores)
     keys[#keys + 1] = starts_key(id)
     keys[#keys + 1] = handbacks_key(id)
   end
-  local values = call_with(keys, 'MGET')
-  local aborts = redis.call('EXISTS', ABORT) == 1 and call_with(ids, 'ZMSCORE', ABORT) or {}
+  local values = redis.call('MGET', unpack(keys))
+  local aborts = redis.call('EXISTS', ABORT) == 1 and redis.call('ZMSCORE', ABORT, unpack(ids)) or {}
   local queue_entries, lease_entries = {}, {}
   for i, id in ipairs(ids) do
     local payload = values[3 * i - 2]
@@ -217,8 +211,8 @@ local function take_all(ids, scores)
     end
   end
   if #queue_entries > 0 then
-    call_with(queue_entries, 'ZADD', QUEUE, 'XX')
-    call_with(lease_entries, 'ZADD', LEASES)
+    redis.call('ZADD', QUEUE, 'XX', unpack(queue_entries))
+    redis.call('ZADD', LEASES, unpack(lease_entries))
   end
 end
 
@@ -226,7 +220,7 @@ local function take_orphans()
   local ids, scores = {}, {}
   local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)
   if #expired == 0 then return end
-  call_with(expired, 'ZREM', LEASES)
+  redis.call('ZREM', LEASES, unpack(expired))
   for _, member in ipairs(expired) do
     local score, id = string.match(member, '^([^:]*):(.*)$')
     if redis.call('ZSCORE', QUEUE, id) and redis.call('EXISTS', lock_key(id)) == 0 then
@@ -249,7 +243,7 @@ local function take_due()
     if #due == 0 then return passed end
     local keys, ids, scores = {}, {}, {}
     for i = 1, #due, 2 do keys[#keys + 1] = lock_key(due[i]) end
-    local locks = call_with(keys, 'MGET')
+    local locks = redis.call('MGET', unpack(keys))
     for i = 1, #keys do
       local id = due[2 * i - 1]
       if #ids == limit - taken then break end
@@ -309,51 +303,56 @@ return table.concat(replies)
  */
 const FINISH = String.raw`
 write_even_when_full()
-local gone, ended, members, replies, records, recorded = {}, {}, {}, {}, {}, {}
+local FIELDS = 7
+local ids, keys, members = {}, {}, {}
+for i = 2, #ARGV, FIELDS do
+  local id = ARGV[i]
+  ids[#ids + 1], keys[#keys + 1] = id, lock_key(id)
+  members[#members + 1] = lease_member(id, ARGV[i + 2])
+end
+local locks = redis.call('MGET', unpack(keys))
+local queued = redis.call('ZMSCORE', QUEUE, unpack(ids))
+local leased = redis.call('ZMSCORE', LEASES, unpack(members))
 
-local function is_accepted(id, token, score, success)
-  if recorded[id] then return false end
-  if is_mine(id, token, score) then return true end
-  return success and redis.call('ZSCORE', LEASES, lease_member(id, score)) ~= false
-    and redis.call('ZSCORE', QUEUE, id) ~= false
+local function is_accepted(n, token, success)
+  if locks[n] == token then return true end
+  return (success or not locks[n]) and leased[n] ~= false and queued[n] ~= false
 end
 
 -- Python's abort sets score 1; any other score but the lease's is a new incarnation.
-local function is_enqueued_anew(id, score)
-  local queued = redis.call('ZSCORE', QUEUE, id)
-  local leased = redis.call('ZSCORE', LEASES, lease_member(id, score))
-  return queued and queued ~= leased and tonumber(queued) ~= 1
-    and redis.call('EXISTS', job_key(id)) == 1
+local function is_enqueued_anew(n)
+  return queued[n] and queued[n] ~= leased[n] and tonumber(queued[n]) ~= 1
+    and redis.call('EXISTS', job_key(ids[n])) == 1
 end
 
-for i = 2, #ARGV, 7 do
-  local id, score = ARGV[i], ARGV[i + 2]
-  local accepted = is_accepted(id, ARGV[i + 1], score, ARGV[i + 3] == '1')
-  if accepted then
-    gone[#gone + 1] = lock_key(id)
+local gone, ended, released, replies, accepted = {}, {}, {}, {}, {}
+for n, id in ipairs(ids) do
+  local i = 2 + (n - 1) * FIELDS
+  local is_new = not accepted[id] and is_accepted(n, ARGV[i + 1], ARGV[i + 3] == '1')
+  if is_new then
+    gone[#gone + 1] = keys[n]
     gone[#gone + 1] = starts_key(id)
     gone[#gone + 1] = handbacks_key(id)
-    members[#members + 1] = lease_member(id, score)
-    if is_enqueued_anew(id, score) then wake()
+    released[#released + 1] = members[n]
+    if is_enqueued_anew(n) then wake()
     else
       gone[#gone + 1] = job_key(id)
       ended[#ended + 1] = id
     end
-    recorded[id] = true
-    records[#records + 1] = i
+    accepted[id] = i
   end
-  replies[#replies + 1] = accepted and '1' or '0'
+  replies[n] = is_new and '1' or '0'
 end
-if #records > 0 then
-  call_with(gone, 'DEL')
-  call_with(members, 'ZREM', LEASES)
-  if #ended > 0 then
-    call_with(ended, 'ZREM', QUEUE)
-    call_with(ended, 'ZREM', ABORT)
-  end
+if #gone > 0 then
+  redis.call('DEL', unpack(gone))
+  redis.call('ZREM', LEASES, unpack(released))
 end
-for _, i in ipairs(records) do
-  local id, result, keep, tail = ARGV[i], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
+if #ended > 0 then
+  redis.call('ZREM', QUEUE, unpack(ended))
+  redis.call('ZREM', ABORT, unpack(ended))
+end
+for id, i in pairs(accepted) do
+  local result, keep, tail = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
   if keep == '' then redis.call('SET', result_key(id), result)
   elseif keep ~= '0' then redis.call('SET', result_key(id), result, 'PX', keep) end
   if tail ~= '0' then redis.call('SET', lock_key(id), '1', 'PX', tail) end
