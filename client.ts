@@ -281,8 +281,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   ): Promise<unknown> {
     const job = this.#newJob(name, args, options, [...ENQUEUE_KEYS, ...RESULT_KEYS]);
     const queueName = options.queueName ?? this.defaultQueueName;
-    const accepted = this.#submit(queueName, job);
-    return unwrap(await waitForResult(this, { jobId: job.jobId, queueName }, options, accepted));
+    const enqueue = () => this.#submit(queueName, job);
+    return unwrap(await waitForResult(this, { jobId: job.jobId, queueName }, options, enqueue));
   }
 
   /** A handle on any job; `functionName` only tells the compiler the type of its result. */
@@ -356,6 +356,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     }
     try {
       checkEnqueueOptions(args, options, keys);
+      this.store.checkQueueName(options.queueName ?? this.defaultQueueName);
       const { jobId, deferUntil, deferBy, expires, jobTry, kwargs = {} } = options;
       const record = { t: jobTry ?? null, f: name, a: args, k: kwargs, et: Date.now() };
       return {
@@ -375,7 +376,6 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     let batch = this.#pending.get(queueName);
     if (batch === undefined) {
-      this.store.checkQueueName(queueName);
       if (this.#pending.size === 0) queueMicrotask(() => void this.#flush());
       this.#pending.set(queueName, batch = []);
     }

@@ -2,6 +2,7 @@
  * Handles on jobs: what is known of one, waiting for its result, aborting it.
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import { type Duration, durationMs } from "./duration.ts";
 import { JobAborted, ResultNotFound } from "./errors.ts";
 import {
@@ -80,6 +81,7 @@ export interface JobSource {
   readonly deserializer?: Deserializer;
 }
 
+const logger = getLogger(["arq", "client"]);
 /** Results of jobs that were aborted before they ran are kept this long. */
 const KEEP_ABORTED_MS = 3_600_000;
 /** News of a job that is already gone from the store arrives within this time, or never. */
@@ -251,21 +253,24 @@ export function unwrap(record: ResultRecord): unknown {
 }
 
 /**
- * Waits for a job's result. With `accepted`, a promise of the job's acceptance, the job need not
- * be enqueued yet: listening and enqueueing travel together.
+ * Waits for a job's result. With `enqueue` the job need not be there yet: it is called once the
+ * options are checked, and listening and enqueueing travel together.
  */
 export async function waitForResult(
   { store, deserializer }: JobSource,
   { jobId, queueName }: { readonly jobId: string; readonly queueName: string },
   options: ResultOptions,
-  accepted?: Promise<unknown>,
+  enqueue?: () => Promise<unknown>,
 ): Promise<ResultRecord> {
   const pollMs = durationMs("pollDelay", options.pollDelay ?? 500, 1);
   const { promise: news, resolve: onNews } = Promise.withResolvers<Uint8Array | undefined>();
   using limit = waitLimit(jobId, options);
-  const listening = store.onFinished(jobId, onNews);
+  const accepted = enqueue?.();
+  const listening = store.onFinished(jobId, onNews).catch((error) => {
+    logger.warn("Cannot hear of job {jobId}, polling: {error}", { jobId, error });
+  });
   try {
-    await limit.race([Promise.all([listening, accepted])]);
+    await limit.race([Promise.all([Promise.race([listening, limit.pause(pollMs)]), accepted])]);
     let wasThere = accepted !== undefined;
     for (;;) {
       const look = store.lookUp(queueName, jobId, false).then(({ result, ...rest }) => {
@@ -287,7 +292,7 @@ export async function waitForResult(
       if (record) return decodeResult(record, deserializer);
     }
   } finally {
-    listening.then((subscription) => subscription[Symbol.asyncDispose]()).catch(() => {});
+    void listening.then((line) => line?.[Symbol.asyncDispose]());
   }
 }
 

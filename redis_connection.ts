@@ -35,6 +35,7 @@ export class RedisConnection {
   #client: RawClient | undefined;
   #closed = false;
   #lastError: unknown;
+  #isLost = false;
 
   /** Takes what makes the clients, and the target's deadlines and pace. */
   constructor(factory: ClientFactory, target: RedisTarget) {
@@ -183,12 +184,15 @@ export class RedisConnection {
     );
     client.on("error", (error) => {
       this.#lastError = error;
-      if (this.#client === client && this.#established.has(client)) {
+      if (this.#client === client && this.#established.has(client) && !this.#isLost) {
+        this.#isLost = true;
         logger.warn("{reason}, connecting again", { reason: this.#explain(error).message });
       }
     });
     client.on("ready", () => {
       if (this.#client !== client || !this.#established.has(client)) return;
+      this.#isLost = false;
+      this.#lastError = undefined;
       for (const listener of this.#reconnectListeners) listener();
     });
     return client;

@@ -265,7 +265,8 @@ export class RedisStore implements Store {
     await client.subscribe(channel, onMessage, true);
     return {
       [Symbol.asyncDispose]: async () => {
-        if (!this.#closed && client.isOpen) await client.unsubscribe(channel, onMessage, true);
+        if (this.#closed || !client.isOpen) return;
+        await client.unsubscribe(channel, onMessage, true).catch(() => {}); // It is gone by itself.
       },
     };
   }

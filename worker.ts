@@ -185,7 +185,10 @@ export class Worker<State = unknown> implements AsyncDisposable {
     const state = { ...settings.state };
     try {
       if (ownsClient) await client.store.connect(stop);
-      log.store(await client.store.describe());
+      await client.store.describe().then(
+        log.store,
+        (error) => log.storeFailed("read the store's info", error),
+      );
       await this.#startUp(settings, state);
       await this.#work(settings, new JobLoop(settings, state, onFailure), stop);
       const { onShutdown } = hooks;
