@@ -94,7 +94,7 @@ const LATE_NEWS_MS = 100;
  * ```ts
  * import { createPool } from "@arq/arq";
  *
- * await using arq = await createPool();
+ * await using arq = await createPool("redis://localhost:6379");
  * const job = await arq.enqueueJob("downloadContent", ["https://deno.com"]);
  * console.log(String(job), await job.status());
  * ```

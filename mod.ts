@@ -11,10 +11,10 @@
  *
  * const functions = { double: (_ctx: JobContext, n: number): number => 2 * n };
  *
- * await using worker = new Worker({ functions });
+ * await using worker = new Worker({ functions, connection: "redis://localhost:6379" });
  * const running = worker.run();
  *
- * await using arq = await createPool<typeof functions>();
+ * await using arq = await createPool<typeof functions>("redis://localhost:6379");
  * console.log(await arq.call("double", [21])); // 42
  *
  * await worker.close();

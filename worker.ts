@@ -54,6 +54,7 @@ const NO_JOBS: Counters & { readonly ongoing: number } = {
  *
  * const worker = new Worker({
  *   functions: { double: (_ctx: JobContext, n: number) => 2 * n },
+ *   connection: "redis://localhost:6379",
  *   burst: true,
  * });
  * await worker.run();

@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { after, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { randomPrefix, testRedisUrl } from "./_redis.ts";
+
+const run = promisify(execFile);
+const ROOT = new URL("../", import.meta.url);
+/** Inside the project, so that `@arq/arq` means the project itself. */
+const FOLDER = new URL(`tests/.examples_${process.pid}/`, ROOT);
+const IS_DENO = "Deno" in globalThis;
+const EXAMPLE_URL = "redis://localhost:6379";
+
+interface Example {
+  readonly title: string;
+  readonly file: URL;
+}
+
+/** The TypeScript blocks of a document; those whose first line is like `// tasks.ts` go together. */
+function blocksOf(text: string): string[] {
+  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code = ""]) => code);
+}
+
+/** The doc comments of a module, without their stars. */
+function commentsOf(source: string): string {
+  return [...source.matchAll(/\/\*\*(.*?)\*\//gs)]
+    .map(([, comment = ""]) => comment.replace(/^ *\* ?/gm, ""))
+    .join("\n");
+}
+
+async function writeExamples(document: string, text: string): Promise<Example[]> {
+  const folder = new URL(`${document.replaceAll(".", "_")}/`, FOLDER);
+  mkdirSync(folder, { recursive: true });
+  const shared = randomPrefix();
+  const url = new URL(await testRedisUrl());
+  return blocksOf(text).map((code, i) => {
+    const ownName = /^\/\/ (\w+\.ts)$/m.exec(code)?.[1];
+    url.searchParams.set("prefix", ownName ? shared : randomPrefix());
+    const name = ownName ?? `example_${i + 1}.ts`;
+    const file = new URL(name, folder);
+    const here = code
+      .replaceAll(EXAMPLE_URL, url.href)
+      .replaceAll(/from "\.\/(?!tasks\.ts)/g, 'from "../../../');
+    writeFileSync(file, `${here}\nexport {};\n`);
+    return { title: `${document}, ${name}`, file };
+  });
+}
+
+function documents(): string[] {
+  const modules = readdirSync(ROOT).filter((file) => file.endsWith(".ts")).sort();
+  return ["README.md", ...modules];
+}
+
+const examples: Example[] = [];
+for (const document of documents()) {
+  const source = readFileSync(new URL(document, ROOT), "utf8");
+  const text = document.endsWith(".ts") ? commentsOf(source) : source;
+  if (blocksOf(text).length > 0) examples.push(...await writeExamples(document, text));
+}
+
+describe("The examples in README and doc comments", () => {
+  after(() => rmSync(FOLDER, { recursive: true, force: true }));
+
+  it("are found", () => {
+    assert.ok(examples.length >= 20, `found only ${examples.length}`);
+  });
+
+  for (const { title, file } of examples) {
+    it(`runs: ${title}`, async () => {
+      const args = IS_DENO ? ["run", "-A", "--no-check", "--no-lock"] : [];
+      await run(process.execPath, [...args, fileURLToPath(file)], { timeout: 30_000 });
+    });
+  }
+
+  if (IS_DENO) {
+    it("pass the type check", async () => {
+      const files = examples.map(({ file }) => fileURLToPath(file));
+      await run(process.execPath, ["check", "--no-lock", ...files], { timeout: 60_000 });
+    });
+  }
+});
