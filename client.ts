@@ -3,11 +3,9 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import type { RedisClientType } from "@redis/client";
 import { type Duration, durationMs, type Instant, instantMs } from "./duration.ts";
 import { QueueConnectionError, SerializationError } from "./errors.ts";
 import {
-  Job,
   type JobDef,
   jobDef,
   type JobResult,
@@ -15,7 +13,8 @@ import {
   type ResultOptions,
   unwrap,
   waitForResult,
-} from "./jobs.ts";
+} from "./job_results.ts";
+import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
 import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import {
@@ -88,7 +87,8 @@ export type JobRequest<F extends Functions, N extends keyof F & string = keyof F
       : { readonly args: Readonly<ArgsOf<F[K]>> });
 }[N];
 
-type IdOf<Request> = Request extends { readonly options: infer O }
+/** The type of a request's own id; undefined where it has none. */
+export type IdOf<Request> = Request extends { readonly options: infer O }
   ? ("jobId" extends keyof O ? O["jobId"] : undefined)
   : undefined;
 
@@ -97,6 +97,17 @@ export type JobOf<F extends Functions, Request> = Request extends
   { readonly name: infer N extends keyof F }
   ? ([IdOf<Request>] extends [undefined] ? Job<ResultOf<F[N]>> : Job<ResultOf<F[N]>> | null)
   : never;
+
+/**
+ * The client of `@redis/client` behind a pool. Cast it to that package's `RedisClientType` for its
+ * typed commands, or to the type of a Sentinel's or Cluster's client where the connection is one.
+ */
+export interface RedisClient {
+  /** Whether the connection is there. */
+  readonly isReady: boolean;
+  /** Sends a command to a single Redis. */
+  sendCommand(args: readonly string[]): Promise<unknown>;
+}
 
 const logger = getLogger(["arq", "client"]);
 const ENQUEUE_KEYS = [
@@ -314,13 +325,12 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   }
 
   /**
-   * The client of `@redis/client` that commands travel on, or the one that was handed in. It is a
-   * Sentinel's or a Cluster's client where the connection is one.
+   * The client of `@redis/client` that commands travel on, or the one that was handed in.
    *
    * @throws {TypeError} if the store is not Redis.
    */
-  get redis(): RedisClientType {
-    return this.store.client as RedisClientType;
+  get redis(): RedisClient {
+    return this.store.client as RedisClient;
   }
 
   /** Sends what is still to be sent in this tick, then closes the connections. */

@@ -2,10 +2,10 @@
  * One job, from its claim to its outcome: load, resolve the function, run it, say how it ended.
  * @module
  */
-import { getLogger, type Logger } from "@logtape/logtape";
+import { getLogger } from "@logtape/logtape";
 import type { ArqClient } from "./client.ts";
 import { DeserializationError, JobAborted, JobExecutionFailed } from "./errors.ts";
-import type { JobMeta, JobOutcome } from "./functions.ts";
+import type { JobLogger, JobMeta, JobOutcome } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
 import { decodeJob } from "./serializer.ts";
 import { log } from "./worker_log.ts";
@@ -166,7 +166,7 @@ class RunContext {
     return this.#run.signal;
   }
 
-  get logger(): Logger {
+  get logger(): JobLogger {
     return jobLogger.with({ jobId: this.jobId, function: this.functionName });
   }
 }

@@ -3,11 +3,22 @@
  * `Retry` to run a job again later.
  * @module
  */
-import type { Logger } from "@logtape/logtape";
 import type { ArqClient } from "./client.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { ArqError, brandErrors } from "./errors.ts";
 import type { UntypedFunction } from "./typed_names.ts";
+
+/** Logs for one job; a text in braces stands for the property of that name. */
+export interface JobLogger {
+  /** Logs what only developers want to know. */
+  debug(message: string, properties?: Record<string, unknown>): void;
+  /** Logs what happens. */
+  info(message: string, properties?: Record<string, unknown>): void;
+  /** Logs what may need a look. */
+  warn(message: string, properties?: Record<string, unknown>): void;
+  /** Logs what went wrong. */
+  error(message: string, properties?: Record<string, unknown>): void;
+}
 
 /** What every function is told about the job it runs. */
 export interface JobMeta {
@@ -29,8 +40,8 @@ export interface JobMeta {
   readonly arq: ArqClient;
   /** Keyword arguments, as Python programs or the `kwargs` option pass them. */
   readonly kwargs: Readonly<Record<string, unknown>>;
-  /** Logs under `["arq", "job"]` with the job's id and function attached. */
-  readonly logger: Logger;
+  /** Logs with LogTape under `["arq", "job"]`, with the job's id and function attached. */
+  readonly logger: JobLogger;
 }
 
 /**

@@ -9,7 +9,7 @@
 import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
 import { JobRun } from "./job_run.ts";
-import { encodeResult, type ResultRecord } from "./serializer.ts";
+import { encodeResult, type ResultRecord, type Serializer } from "./serializer.ts";
 import { sleep } from "./sleep.ts";
 import type { ClaimReply, Finish, GiveBack, Settled, Store } from "./store.ts";
 import { type Counters, log } from "./worker_log.ts";
@@ -23,10 +23,13 @@ const SHUTDOWN_LIMIT_MS = 15_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Claims under way at a time while there is a backlog: one is run while the other is fetched. */
 const CLAIMS_AT_ONCE = 2;
+const NOTHING = new Uint8Array();
 
 interface Ended {
   readonly run: JobRun;
   readonly outcome: JobOutcome;
+  /** The encoded end, where the outcome is one. */
+  readonly record?: Uint8Array;
 }
 
 /** Runs the jobs of one queue until it is stopped. */
@@ -260,7 +263,8 @@ export class JobLoop implements Executor, Counters {
     this.#started++;
     this.#held.set(run.claim.token, run);
     this.#active.add(run);
-    const outcome = await execute(run, this);
+    const ended = this.#encodeEnd(run, await execute(run, this));
+    const { outcome } = ended;
     this.#count(run, outcome);
     log.ended(run, outcome, this.settings.logResults);
     const { onJobEnd } = this.settings.hooks;
@@ -269,7 +273,7 @@ export class JobLoop implements Executor, Counters {
       await callHook("onJobEnd", () => run.untilAbandoned(onJobEnd(ctx, outcome)));
     }
     this.#active.delete(run);
-    this.#ended.push({ run, outcome });
+    this.#ended.push(ended);
     this.#askForTurn();
   }
 
@@ -332,19 +336,21 @@ export class JobLoop implements Executor, Counters {
     this.#ended.push(...ended);
   }
 
-  #finishOf({ run, outcome }: Ended): Finish {
+  #finishOf({ run, outcome, record = NOTHING }: Ended): Finish {
     const { claim, fn } = run;
     const keepMs = fn?.keepMs ?? this.settings.keepResultMs;
     return {
       lease: claim,
       success: outcome.kind === "success",
-      record: this.#encodeEnd(run, outcome),
+      record,
       keepMs: fn?.isSlot && keepMs !== "forever" ? Math.max(keepMs, SLOT_LOCK_MS) : keepMs,
       lockTailMs: fn?.isSlot ? SLOT_LOCK_MS : 0,
     };
   }
 
-  #encodeEnd(run: JobRun, outcome: JobOutcome): Uint8Array {
+  /** A result that cannot travel makes a failure of a success. */
+  #encodeEnd(run: JobRun, outcome: JobOutcome): Ended {
+    if (!isEnd(outcome)) return { run, outcome };
     const { queueName, client: { serializer } } = this.settings;
     const success = outcome.kind === "success";
     const record: ResultRecord = {
@@ -358,9 +364,10 @@ export class JobLoop implements Executor, Counters {
       id: run.claim.jobId,
     };
     try {
-      return encodeResult(record, serializer);
+      return { run, outcome, record: encodeResult(record, serializer) };
     } catch (error) {
-      return encodeResult({ ...record, a: [], k: {}, s: false, r: error }, serializer);
+      const failed = { ...record, a: [], k: {}, s: false, r: error };
+      return { run, outcome: { kind: "failure", error }, record: encodeAnyhow(failed, serializer) };
     }
   }
 
@@ -445,6 +452,15 @@ export class JobLoop implements Executor, Counters {
     if (!this.settings.burst) return false;
     return this.#started >= this.settings.maxBurstJobs ||
       (!this.#mayHaveWork && this.#isEmpty);
+  }
+}
+
+/** A job must end even if the program's own serializer can write nothing at all. */
+function encodeAnyhow(record: ResultRecord, serializer: Serializer | undefined): Uint8Array {
+  try {
+    return encodeResult(record, serializer);
+  } catch {
+    return encodeResult(record);
   }
 }
 

@@ -28,9 +28,11 @@ export {
   type Connection,
   createPool,
   type EnqueueOptions,
+  type IdOf,
   type JobOf,
   type JobRequest,
   type PoolOptions,
+  type RedisClient,
 } from "./client.ts";
 export * from "./cron.ts";
 export type { Duration, DurationParts, Instant } from "./duration.ts";
@@ -52,6 +54,7 @@ export {
   type FuncOptions,
   type JobContext,
   type JobFunction,
+  type JobLogger,
   type JobMeta,
   type JobOutcome,
   Retry,

@@ -116,6 +116,25 @@ export class RedisConnection {
     }
   }
 
+  /** Listens to a channel until disposed of; a lost connection takes it up again by itself. */
+  async subscribe(
+    channel: string,
+    listener: (message: Uint8Array) => void,
+  ): Promise<AsyncDisposable> {
+    const { client } = this;
+    try {
+      await client.subscribe(channel, listener, true);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+    return {
+      [Symbol.asyncDispose]: async () => {
+        if (this.#closed || !client.isOpen) return;
+        await client.unsubscribe(channel, listener, true).catch(() => {}); // It is gone by itself.
+      },
+    };
+  }
+
   /** Closes the connection at once; what is under way is rejected. */
   close(): void {
     this.#closed = true;

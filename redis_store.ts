@@ -259,16 +259,11 @@ export class RedisStore implements Store {
 
   async onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
     if (this.#target.maxConnections < 2) return { [Symbol.asyncDispose]: async () => {} };
-    const { client } = await this.#connectSubscriber();
+    const subscriber = await this.#connectSubscriber();
     const channel = doneChannel(this.prefix, jobId);
-    const onMessage = (message: Uint8Array) => listener(message.length > 0 ? message : undefined);
-    await client.subscribe(channel, onMessage, true);
-    return {
-      [Symbol.asyncDispose]: async () => {
-        if (this.#closed || !client.isOpen) return;
-        await client.unsubscribe(channel, onMessage, true).catch(() => {}); // It is gone by itself.
-      },
-    };
+    return await subscriber.subscribe(channel, (message) => {
+      listener(message.length > 0 ? message : undefined);
+    });
   }
 
   async queueEntries(queueName: string): Promise<QueueEntry[]> {

@@ -19,6 +19,7 @@ const ROOMS = [
   "functions",
   "client",
   "jobs",
+  "job_results",
   "open_store",
   "redis_store",
   "redis_connection",
