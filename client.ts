@@ -119,7 +119,12 @@ const ENQUEUE_KEYS = [
   "jobTry",
   "kwargs",
 ] as const satisfies readonly (keyof EnqueueOptions)[];
-const RESULT_KEYS = ["timeout", "pollDelay", "signal"] as const;
+const CALL_KEYS = [
+  ...ENQUEUE_KEYS,
+  "timeout",
+  "pollDelay",
+  "signal",
+] as const satisfies readonly (keyof CallOptions)[];
 const POOL_KEYS = [
   "jobSerializer",
   "jobDeserializer",
@@ -198,6 +203,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   /** The program's own deserializer, if it gave one. */
   readonly deserializer?: Deserializer;
   readonly #expiresExtraMs: number;
+  /** Calls of one client share the part of their ids before the @, and so one line for their news. */
+  readonly #callGroup: string = randomId().slice(0, 12);
   readonly #pending: Map<string, Pending[]> = new Map();
 
   /** Use {@linkcode createPool} instead. */
@@ -290,7 +297,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     args: readonly unknown[] = [],
     options: CallOptions = {},
   ): Promise<unknown> {
-    const job = this.#newJob(name, args, options, [...ENQUEUE_KEYS, ...RESULT_KEYS]);
+    const callId = `${this.#callGroup}@${randomId()}`;
+    const job = this.#newJob(name, args, options, CALL_KEYS, callId);
     const queueName = options.queueName ?? this.defaultQueueName;
     const enqueue = () => this.#submit(queueName, job);
     return unwrap(await waitForResult(this, { jobId: job.jobId, queueName }, options, enqueue));
@@ -358,6 +366,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     args: readonly unknown[],
     options: EnqueueOptions,
     keys: readonly string[],
+    newId: string = randomId(),
   ): NewJob {
     if (typeof name !== "string" || name === "") {
       throw new TypeError(
@@ -370,7 +379,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
       const { jobId, deferUntil, deferBy, expires, jobTry, kwargs = {} } = options;
       const record = { t: jobTry ?? null, f: name, a: args, k: kwargs, et: Date.now() };
       return {
-        jobId: jobId ?? crypto.randomUUID().replaceAll("-", ""),
+        jobId: jobId ?? newId,
         idKind: jobId === undefined ? "random" : "given",
         payload: encodeJob(record, this.serializer),
         dueAt: deferUntil === undefined ? undefined : instantMs("deferUntil", deferUntil),
@@ -411,6 +420,10 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
       for (const { reject } of chunk) reject(error);
     }
   }
+}
+
+function randomId(): string {
+  return crypto.randomUUID().replaceAll("-", "");
 }
 
 function* chunked(batch: readonly Pending[]): Generator<readonly Pending[]> {

@@ -1,9 +1,9 @@
 /**
  * The worker's engine: claims jobs, runs them, records how they ended, and renews their leases.
  *
- * Everything that happens (a job ends, a wake-up, a timer) only notes what is to be done and asks
- * for a *turn*. A turn comes once the event loop is free, so that the ends of many jobs and the
- * next claim travel in one write.
+ * Everything that happens (a job ends, a wake-up, a timer) only notes what is to be done and takes
+ * a *turn*. While jobs are running a turn comes once the event loop is free, so that the ends of
+ * many jobs and the next claim travel in one write.
  * @module
  */
 import { callHook, execute, type Executor } from "./execution.ts";
@@ -167,7 +167,7 @@ export class JobLoop implements Executor, Counters {
   #tick(): void {
     this.#mayHaveWork = true;
     if (this.settings.allowAbortJobs && this.#active.size > 0) void this.#findAborts();
-    this.#askForTurn();
+    this.#turn();
   }
 
   #askForTurn(): void {
@@ -255,7 +255,7 @@ export class JobLoop implements Executor, Counters {
     clearTimeout(this.#dueTimer);
     this.#dueTimer = setTimeout(() => {
       this.#mayHaveWork = true;
-      this.#askForTurn();
+      this.#turn();
     }, delayMs);
   }
 
@@ -274,7 +274,8 @@ export class JobLoop implements Executor, Counters {
     }
     this.#active.delete(run);
     this.#ended.push(ended);
-    this.#askForTurn();
+    if (this.#active.size === 0) this.#turn();
+    else this.#askForTurn();
   }
 
   #count(run: JobRun, outcome: JobOutcome): void {
@@ -435,7 +436,7 @@ export class JobLoop implements Executor, Counters {
         else if (woken) {
           this.#wakeUps++;
           this.#mayHaveWork = true;
-          this.#askForTurn();
+          this.#turn();
         }
       } catch (error) {
         if (!signal.aborted) log.storeFailed("wait to be woken", error);

@@ -12,7 +12,6 @@ import {
   type ResultRecord,
   type Serializer,
 } from "./serializer.ts";
-import { sleep } from "./sleep.ts";
 import type { Store } from "./store.ts";
 
 /** What was enqueued. */
@@ -103,48 +102,61 @@ export function unwrap(record: ResultRecord): unknown {
 }
 
 /**
- * Waits for a job's result. With `enqueue` the job need not be there yet: it is called once the
- * options are checked, and listening and enqueueing travel together.
+ * Waits for a job's result. With `enqueue` the job need not be there yet: it is called once nothing
+ * can be missed any more, and says whether the job is new.
  */
 export async function waitForResult(
   { store, deserializer }: JobSource,
   { jobId, queueName }: { readonly jobId: string; readonly queueName: string },
   options: ResultOptions,
-  enqueue?: () => Promise<unknown>,
+  enqueue?: () => Promise<boolean>,
 ): Promise<ResultRecord> {
   const pollMs = durationMs("pollDelay", options.pollDelay ?? 500, 1);
-  const { promise: news, resolve: onNews } = Promise.withResolvers<Uint8Array | undefined>();
+  const { promise: news, resolve: onRecord } = Promise.withResolvers<Uint8Array>();
   using limit = waitLimit(jobId, options);
-  const accepted = enqueue?.();
-  const listening = store.onFinished(jobId, onNews).catch((error) => {
+  const look = () => lookForResult(store, queueName, jobId);
+  const onFinished = async (record: Uint8Array | undefined) => {
+    const found = record ?? await look();
+    if (found) onRecord(found);
+  };
+  const listening = store.onFinished(jobId, onFinished).catch((error) => {
     const reason = (error as Error).message;
     logger.warn("Cannot hear of job {jobId}, polling: {reason}", { jobId, reason });
   });
   try {
-    await limit.race([Promise.all([Promise.race([listening, limit.pause(pollMs)]), accepted])]);
-    let wasThere = accepted !== undefined;
-    for (;;) {
-      const look = store.lookUp(queueName, jobId, false).then(({ result, ...rest }) => {
-        const isThere = rest.hasPayload || rest.locked || rest.score !== undefined;
-        return result ?? (isThere ? undefined : null);
-      });
-      const seen = await limit.race([news.then((record) => record ?? look), look]);
-      if (seen) return decodeResult(seen, deserializer);
-      if (seen === null) {
-        const late = wasThere ? await Promise.race([news, sleep(LATE_NEWS_MS)]) : undefined;
-        if (late) return decodeResult(late, deserializer);
-        throw new ResultNotFound(
-          `Job ${jobId} is not in queue "${queueName}" and has no result: it was never enqueued, ` +
-            "has expired, or its function does not keep results",
-        );
-      }
+    await limit.race<unknown>([listening, limit.pause(pollMs)]);
+    const isNew = enqueue !== undefined && await limit.race([enqueue()]);
+    let record = isNew ? await limit.race([news, limit.pause(pollMs)]) : undefined;
+    let wasThere = isNew;
+    while (record === undefined) {
+      const seen = await limit.race([news, look()]);
+      const isGone = seen === null;
+      if (isGone && !wasThere) throw notFound(jobId, queueName);
+      record = seen ?? await limit.race([news, limit.pause(isGone ? LATE_NEWS_MS : pollMs)]);
+      if (isGone && record === undefined) throw notFound(jobId, queueName);
       wasThere = true;
-      const record = await limit.race([news, limit.pause(pollMs)]);
-      if (record) return decodeResult(record, deserializer);
     }
+    return decodeResult(record, deserializer);
   } finally {
     void listening.then((line) => line?.[Symbol.asyncDispose]());
   }
+}
+
+/** The encoded result, undefined if the job is still to end, null if there is neither. */
+async function lookForResult(
+  store: Store,
+  queueName: string,
+  jobId: string,
+): Promise<Uint8Array | undefined | null> {
+  const { result, hasPayload, locked, score } = await store.lookUp(queueName, jobId, false);
+  return result ?? (hasPayload || locked || score !== undefined ? undefined : null);
+}
+
+function notFound(jobId: string, queueName: string): ResultNotFound {
+  return new ResultNotFound(
+    `Job ${jobId} is not in queue "${queueName}" and has no result: it was never enqueued, has ` +
+      "expired, or its function does not keep results",
+  );
 }
 
 /** Ends a waiting by the caller's timeout or signal, and leaves no timer or listener behind. */

@@ -64,9 +64,11 @@ export class RedisConnection {
     const { connRetries, connRetryDelayMs } = this.#target;
     this.#closed = false;
     for (let attempt = 0;; attempt++) {
+      signal?.throwIfAborted();
       try {
-        return await this.#connectOnce();
+        return await this.#connectOnce(signal);
       } catch (error) {
+        signal?.throwIfAborted();
         const failure = this.#explain(error);
         const left = connRetries - attempt;
         if (this.#closed || left <= 0 || isFinal(error)) throw failure;
@@ -122,17 +124,28 @@ export class RedisConnection {
     listener: (message: Uint8Array) => void,
   ): Promise<AsyncDisposable> {
     const { client } = this;
-    try {
-      await client.subscribe(channel, listener, true);
-    } catch (error) {
-      throw this.#explain(error);
-    }
-    return {
-      [Symbol.asyncDispose]: async () => {
-        if (this.#closed || !client.isOpen) return;
-        await client.unsubscribe(channel, listener, true).catch(() => {}); // It is gone by itself.
-      },
+    let isWanted = true;
+    const onMessage = (message: Uint8Array) => {
+      if (isWanted) listener(message);
     };
+    const end = () => {
+      isWanted = false;
+      if (this.#closed || !client.isOpen) return Promise.resolve();
+      client.unsubscribe(channel, onMessage, true).catch(() => {}); // It is gone by itself.
+      return Promise.resolve();
+    };
+    const { promise: silence, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(new NoReplyError()), this.#target.timeoutMs);
+    const subscribed = client.subscribe(channel, onMessage, true);
+    try {
+      await Promise.race([subscribed, silence]);
+      return { [Symbol.asyncDispose]: end };
+    } catch (error) {
+      subscribed.then(end, () => {});
+      throw this.#explain(error);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Closes the connection at once; what is under way is rejected. */
@@ -144,13 +157,17 @@ export class RedisConnection {
   async #repeat(attempt: (again: boolean, timeoutMs: number) => Promise<Reply>): Promise<Reply> {
     const { timeoutMs, retries, retryOnTimeout, minDelayMs, maxDelayMs } = this.#target;
     let deadline = performance.now() + timeoutMs;
+    let mayTimeOut = retryOnTimeout;
     for (let failures = 0;; failures++) {
       try {
         return await attempt(failures > 0, Math.max(1, deadline - performance.now()));
       } catch (error) {
         const timedOut = error instanceof NoReplyError;
-        const mayPass = timedOut ? retryOnTimeout : this.#isTransient(error);
-        if (timedOut) deadline = performance.now() + timeoutMs;
+        const mayPass = timedOut ? mayTimeOut : this.#isTransient(error);
+        if (timedOut) {
+          mayTimeOut = false;
+          deadline = performance.now() + timeoutMs;
+        }
         const delay = backoff(failures, minDelayMs, maxDelayMs);
         const late = performance.now() + delay >= deadline;
         if (this.#closed || !mayPass || failures >= retries || late) throw this.#explain(error);
@@ -177,11 +194,22 @@ export class RedisConnection {
     }
   }
 
-  async #connectOnce(): Promise<void> {
+  async #connectOnce(signal: AbortSignal | undefined): Promise<void> {
     const { promise: silence, reject } = Promise.withResolvers<never>();
     const { connTimeoutMs } = this.#target;
     const timer = setTimeout(() => reject(new NoReplyError()), connTimeoutMs);
-    if (this.#closed) throw new NoReplyError();
+    const onAbort = () => reject(signal?.reason);
+    try {
+      if (this.#closed) throw new NoReplyError();
+      signal?.addEventListener("abort", onAbort, { once: true });
+      await this.#connectClient(silence);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #connectClient(silence: Promise<never>): Promise<void> {
     const client = this.#makeClient();
     this.#client = client;
     try {
@@ -190,8 +218,6 @@ export class RedisConnection {
     } catch (error) {
       void client.destroy();
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
     this.#established.add(client);
   }

@@ -29,9 +29,13 @@ export function wakeKey(queueName: string): string {
   return `${queueName}:wake`;
 }
 
-/** The channel on which a job's end is announced. */
+/**
+ * The channel on which a job's end is announced; ids that are alike up to an @ share one.
+ *
+ * A message is the id's length in bytes, a colon, the id, and the encoded result if it is small.
+ */
 export function doneChannel(prefix: string, jobId: string): string {
-  return `${prefix}done:${jobId}`;
+  return `${prefix}done:${/^([^@]+)@/.exec(jobId)?.[1] ?? jobId}`;
 }
 
 /** The key of a job's result; with `*` the pattern of all. */
@@ -84,6 +88,12 @@ local function write_even_when_full() redis.call('ZREM', LEASES, '') end
 local function count_handback(id)
   local count = tonumber(redis.pcall('GET', handbacks_key(id)) or 0) or 0
   redis.call('SET', handbacks_key(id), string.format('%d', count + 1), 'EX', 88400)
+end
+
+-- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
+local function announce(id, result)
+  local channel = prefix .. 'done:' .. (string.match(id, '^([^@]+)@') or id)
+  redis.pcall('PUBLISH', channel, #id .. ':' .. id .. (#result <= 65536 and result or ''))
 end
 
 local function return_to_queue(id, score, due)
@@ -238,8 +248,8 @@ end
 local function take_due()
   local passed = 0
   while taken < limit do
-    local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', passed,
-      math.max(10, limit - taken))
+    local asked = math.max(10, limit - taken)
+    local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', passed, asked)
     if #due == 0 then return passed end
     local keys, ids, scores = {}, {}, {}
     for i = 1, #due, 2 do keys[#keys + 1] = lock_key(due[i]) end
@@ -251,6 +261,7 @@ local function take_due()
       else ids[#ids + 1], scores[#scores + 1] = id, due[2 * i] end
     end
     take_all(ids, scores)
+    if #due < 2 * asked then return passed end
   end
   return passed
 end
@@ -295,7 +306,8 @@ return table.concat(replies)
  * Arguments per job: id, token, original score, "1" for a success, result, ms to keep it ("" for
  * ever, "0" not at all), ms for which the id stays locked.
  *
- * Replies a string with "1" for a recorded and "0" for a refused end each.
+ * Replies a string with "1" for a recorded and "0" for a refused end each; "1" too where just this
+ * result is recorded already.
  *
  * Guarantees: one result is recorded for an incarnation. A success may come after the lease was
  * lost as long as nobody else has finished the job; other ends are refused then. A job enqueued
@@ -325,6 +337,9 @@ local function is_enqueued_anew(n)
     and redis.call('EXISTS', job_key(ids[n])) == 1
 end
 
+-- Is this the repetition of a call whose reply was lost?
+local function is_recorded(id, result) return redis.pcall('GET', result_key(id)) == result end
+
 local gone, ended, released, replies, accepted = {}, {}, {}, {}, {}
 for n, id in ipairs(ids) do
   local i = 2 + (n - 1) * FIELDS
@@ -341,7 +356,7 @@ for n, id in ipairs(ids) do
     end
     accepted[id] = i
   end
-  replies[n] = is_new and '1' or '0'
+  replies[n] = (is_new or is_recorded(id, ARGV[i + 4])) and '1' or '0'
 end
 if #gone > 0 then
   redis.call('DEL', unpack(gone))
@@ -356,7 +371,7 @@ for id, i in pairs(accepted) do
   if keep == '' then redis.call('SET', result_key(id), result)
   elseif keep ~= '0' then redis.call('SET', result_key(id), result, 'PX', keep) end
   if tail ~= '0' then redis.call('SET', lock_key(id), '1', 'PX', tail) end
-  redis.pcall('PUBLISH', prefix .. 'done:' .. id, #result <= 65536 and result or '')
+  announce(id, result)
 end
 return table.concat(replies)
 `;
@@ -413,6 +428,13 @@ if released > 0 then wake() end
 return released
 `;
 
+/** Wakes one idle worker; it stays at one wake-up however often this is called. */
+const WAKE_ONE = String.raw`
+redis.call('DEL', WAKE)
+wake()
+return 1
+`;
+
 /**
  * Aborts a job that nobody runs, or asks the worker that runs it to.
  *
@@ -425,8 +447,11 @@ return released
 const ABORT_JOB = String.raw`
 local id, result, keep = ARGV[2], ARGV[3], ARGV[4]
 local locked = redis.call('EXISTS', lock_key(id)) == 1
-if not locked and redis.call('EXISTS', job_key(id)) == 0 then return 'not_found' end
-if locked or not redis.call('ZSCORE', QUEUE, id) then
+local queued = redis.call('ZSCORE', QUEUE, id) ~= false
+-- A lock alone is the tail of a slot that has ended; a running job's data may have expired.
+local is_there = redis.call('EXISTS', job_key(id)) == 1 or (locked and queued)
+if not is_there then return 'not_found' end
+if locked or not queued then
   redis.call('ZADD', ABORT, string.format('%.0f', now - 60000), id)
   return 'asked'
 end
@@ -434,7 +459,7 @@ redis.call('DEL', job_key(id), starts_key(id), handbacks_key(id))
 redis.call('ZREM', QUEUE, id)
 redis.call('ZREM', ABORT, id)
 redis.call('SET', result_key(id), result, 'PX', keep)
-redis.pcall('PUBLISH', prefix .. 'done:' .. id, #result <= 65536 and result or '')
+announce(id, result)
 return 'aborted'
 `;
 
@@ -474,6 +499,7 @@ export const scripts = {
   finish: script(FINISH),
   giveBack: script(GIVE_BACK),
   releaseUnknown: script(RELEASE_UNKNOWN),
+  wake: script(WAKE_ONE),
   abort: script(ABORT_JOB),
   lookUp: script(LOOK_UP),
 } as const;

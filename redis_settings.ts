@@ -78,7 +78,7 @@ export interface RedisSettings {
   readonly cluster?: boolean;
   /** How long a call may take, repetitions and waiting for a lost connection included. @default 10 seconds */
   readonly timeout?: Duration;
-  /** Whether a call without a reply within `timeout` is repeated on a new connection. @default false */
+  /** Whether a call without a reply within `timeout` is repeated once on a new connection. @default false */
   readonly retryOnTimeout?: boolean;
   /** First words of Redis errors on which a command is repeated besides those known to pass. @default [] */
   readonly retryOnError?: readonly string[];
@@ -165,6 +165,14 @@ export function resolveRedisSettings(settings: RedisSettings): RedisTarget {
   const { retries = Infinity, minDelay = 50, maxDelay = 2_000 } = retry;
   const hosts = isHostList(host) ? host : [[String(host), port] as const];
   check(typeof host === "string" || isHostList(host), "host", "a name or a list of [host, port]");
+  if (typeof host === "string" && /[@/]/.test(host)) {
+    problems.push("host must be a name or an address, not a connection string");
+  }
+  check(
+    sentinel || cluster || hosts.length === 1,
+    "host",
+    "one name where neither sentinel nor cluster is true",
+  );
   check(isPort(port), "port", "a whole number from 1 to 65535");
   check(Number.isInteger(database) && database >= 0, "database", "a whole number of 0 or more");
   check(isCount(connRetries, 0), "connRetries", "a whole number of 0 or more, or Infinity");
@@ -304,16 +312,21 @@ export function parseDsn(dsn: string): ParsedDsn {
     ]);
   }
   const [, , credentials, authority = "", path = "", query = ""] = match;
+  if (scheme !== "unix" && `${authority}${path}${query}`.includes("@")) {
+    throw new SettingsError("connection settings", [
+      "user name, password and prefix must be percent-encoded (write @ as %40, / as %2F, ? as %3F)",
+    ]);
+  }
   const problems: string[] = [];
   const settings: Mutable<RedisSettings> = readQuery(query, problems);
   if (credentials !== undefined) Object.assign(settings, readCredentials(credentials, problems));
   if (scheme === "unix") {
-    settings.unixSocketPath = decodeURIComponent(authority + path);
+    settings.unixSocketPath = readPath(authority + path, problems);
     if (settings.unixSocketPath === "") problems.push("unix:// must be followed by a path");
   } else {
     Object.assign(settings, readHosts(authority, scheme, problems));
   }
-  const rest = decodeURIComponent(path.slice(1));
+  const rest = scheme === "unix" ? "" : readPath(path.slice(1), problems);
   if (scheme === "rediss") settings.ssl = true;
   if (scheme === "redis+sentinel") {
     settings.sentinel = true;
@@ -354,6 +367,15 @@ function readNumber(name: string, text: string, problems: string[]): number {
     problems.push(`${name} must be a number, got ${show(text)}`);
   }
   return value;
+}
+
+function readPath(text: string, problems: string[]): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    problems.push("the path must be percent-encoded (write % as %25)");
+    return "";
+  }
 }
 
 function readCredentials(text: string, problems: string[]): RedisSettings {

@@ -9,15 +9,8 @@ import {
   RedisConnection,
   type Reply,
 } from "./redis_connection.ts";
-import {
-  doneChannel,
-  jobKey,
-  resultKey,
-  type Script,
-  scriptKeys,
-  scripts,
-  wakeKey,
-} from "./redis_scripts.ts";
+import { RedisNews } from "./redis_news.ts";
+import { jobKey, resultKey, type Script, scriptKeys, scripts, wakeKey } from "./redis_scripts.ts";
 import type { RedisTarget } from "./redis_settings.ts";
 import type {
   Claim,
@@ -53,7 +46,7 @@ export class RedisStore implements Store {
   readonly #commands: RedisConnection;
   readonly #given: unknown;
   readonly #further: Set<RedisConnection> = new Set();
-  #subscriber: Promise<RedisConnection> | undefined;
+  readonly #news: RedisNews;
   #closed = false;
 
   /** Takes the target, what makes its clients, the key prefix, and the program's own client if it gave one. */
@@ -62,6 +55,7 @@ export class RedisStore implements Store {
     this.#factory = factory;
     this.#commands = new RedisConnection(factory, target);
     this.#given = given;
+    this.#news = new RedisNews(prefix, () => this.#connectNews());
     this.prefix = prefix;
     this.address = target.address;
   }
@@ -221,9 +215,7 @@ export class RedisStore implements Store {
   }
 
   async wake(queueName: string): Promise<void> {
-    const key = wakeKey(queueName);
-    await this.#commands.command(["LPUSH", key, "1"], key);
-    await this.#commands.command(["PEXPIRE", key, "5000"], key);
+    await this.#run(scripts.wake, queueName, () => []);
   }
 
   async abort(
@@ -238,6 +230,7 @@ export class RedisStore implements Store {
   }
 
   async findAborts(jobIds: readonly string[]): Promise<ReadonlySet<string>> {
+    if (jobIds.length === 0) return new Set();
     const key = abortKey(this.prefix);
     const scores = list(await this.#commands.command(["ZMSCORE", key, ...jobIds], key));
     return new Set(jobIds.filter((_id, i) => scores[i] !== null));
@@ -259,11 +252,7 @@ export class RedisStore implements Store {
 
   async onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
     if (this.#target.maxConnections < 2) return { [Symbol.asyncDispose]: async () => {} };
-    const subscriber = await this.#connectSubscriber();
-    const channel = doneChannel(this.prefix, jobId);
-    return await subscriber.subscribe(channel, (message) => {
-      listener(message.length > 0 ? message : undefined);
-    });
+    return await this.#news.listen(jobId, listener);
   }
 
   async queueEntries(queueName: string): Promise<QueueEntry[]> {
@@ -312,7 +301,7 @@ export class RedisStore implements Store {
     this.#closed = true;
     for (const connection of [this.#commands, ...this.#further]) connection.close();
     this.#further.clear();
-    this.#subscriber = undefined;
+    this.#news.reset();
     return Promise.resolve();
   }
 
@@ -353,20 +342,15 @@ export class RedisStore implements Store {
     return connection;
   }
 
-  /** One connection serves all subscriptions; a failed attempt to connect is made anew. */
-  #connectSubscriber(): Promise<RedisConnection> {
-    const connect = async () => {
-      const connection = this.#furtherConnection();
-      try {
-        await connection.connect();
-        return connection;
-      } catch (error) {
-        this.#further.delete(connection);
-        this.#subscriber = undefined;
-        throw error;
-      }
-    };
-    return this.#subscriber ??= connect();
+  async #connectNews(): Promise<RedisConnection> {
+    const connection = this.#furtherConnection();
+    try {
+      await connection.connect();
+      return connection;
+    } catch (error) {
+      this.#further.delete(connection);
+      throw error;
+    }
   }
 
   async #getAll(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
@@ -381,7 +365,7 @@ export class RedisStore implements Store {
 }
 
 function hashTag(key: string): string | undefined {
-  return /\{([^}]+)\}/.exec(key)?.[1];
+  return /^[^{]*\{([^}]+)\}/.exec(key)?.[1];
 }
 
 function abortKey(prefix: string): string {
