@@ -32,6 +32,7 @@ export class RedisConnection {
   readonly #target: RedisTarget;
   readonly #reconnectListeners: Set<() => void> = new Set();
   readonly #established: WeakSet<RawClient> = new WeakSet();
+  readonly #connects: WeakMap<RawClient, Promise<unknown>> = new WeakMap();
   #client: RawClient | undefined;
   #closed = false;
   #lastError: unknown;
@@ -151,7 +152,7 @@ export class RedisConnection {
   /** Closes the connection at once; what is under way is rejected. */
   close(): void {
     this.#closed = true;
-    void this.#client?.destroy();
+    if (this.#client) this.#destroy(this.#client);
   }
 
   async #repeat(attempt: (again: boolean, timeoutMs: number) => Promise<Reply>): Promise<Reply> {
@@ -213,10 +214,12 @@ export class RedisConnection {
     const client = this.#makeClient();
     this.#client = client;
     try {
-      const ready = client.connect().then(() => sendTo(client, this.#target.kind, ["PING"]));
+      const ready = this.#connecting(client).then(() =>
+        sendTo(client, this.#target.kind, ["PING"])
+      );
       await Promise.race([ready, silence]);
     } catch (error) {
-      void client.destroy();
+      this.#destroy(client);
       throw error;
     }
     this.#established.add(client);
@@ -249,8 +252,21 @@ export class RedisConnection {
     const client = this.#makeClient();
     this.#established.add(client);
     this.#client = client;
-    client.connect().catch((error) => this.#lastError = error);
-    void silent.destroy();
+    this.#connecting(client).catch((error) => this.#lastError = error);
+    this.#destroy(silent);
+  }
+
+  #connecting(client: RawClient): Promise<unknown> {
+    const connect = client.connect();
+    this.#connects.set(client, connect);
+    return connect;
+  }
+
+  /** A client that is destroyed while it connects comes up all the same: then it goes again. */
+  #destroy(client: RawClient): void {
+    const destroy = () => void client.destroy();
+    destroy();
+    this.#connects.get(client)?.then(destroy, () => {});
   }
 
   #isTransient(error: unknown): boolean {
