@@ -4,7 +4,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { RESP_TYPES } from "@redis/client";
+import { DisconnectsClientError, RESP_TYPES } from "@redis/client";
 import { Buffer } from "node:buffer";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
 import type { Script } from "./redis_scripts.ts";
@@ -198,7 +198,7 @@ export class RedisConnection {
   async #connectOnce(signal: AbortSignal | undefined): Promise<void> {
     const { promise: silence, reject } = Promise.withResolvers<never>();
     const { connTimeoutMs } = this.#target;
-    const timer = setTimeout(() => reject(new NoReplyError()), connTimeoutMs);
+    const timer = setTimeout(() => reject(new NoReplyError(connTimeoutMs)), connTimeoutMs);
     const onAbort = () => reject(signal?.reason);
     try {
       if (this.#closed) throw new NoReplyError();
@@ -213,11 +213,14 @@ export class RedisConnection {
   async #connectClient(silence: Promise<never>): Promise<void> {
     const client = this.#makeClient();
     this.#client = client;
+    this.#lastError = undefined;
+    const { promise: refusal, reject } = Promise.withResolvers<never>();
+    client.on("error", (error) => isFinal(error) && reject(error)); // `connect` may go on for ever.
     try {
       const ready = this.#connecting(client).then(() =>
         sendTo(client, this.#target.kind, ["PING"])
       );
-      await Promise.race([ready, silence]);
+      await Promise.race([ready, silence, refusal]);
     } catch (error) {
       this.#destroy(client);
       throw error;
@@ -281,11 +284,12 @@ export class RedisConnection {
     if (error instanceof QueueConnectionError || error instanceof SettingsError) return error;
     const { address, timeoutMs } = this.#target;
     if (this.#closed) return new QueueConnectionError(`The connection to ${address} is closed`);
-    const reason = error instanceof NoReplyError && this.#lastError !== undefined
-      ? this.#lastError
-      : error;
-    const text = reason instanceof NoReplyError
-      ? `no reply within ${timeoutMs / 1_000} s`
+    // The client of a call is given up when another call on it has waited in vain.
+    const isSilence = error instanceof NoReplyError || error instanceof DisconnectsClientError;
+    const limitMs = error instanceof NoReplyError && error.limitMs || timeoutMs;
+    const reason = isSilence ? this.#lastError : error;
+    const text = reason === undefined
+      ? `no reply within ${limitMs / 1_000} s`
       : reasonOf(reason, address);
     return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error });
   }
@@ -296,7 +300,11 @@ function underlying(error: unknown): unknown {
   return error instanceof Error && "originalError" in error ? error.originalError : error;
 }
 
-class NoReplyError extends Error {}
+class NoReplyError extends Error {
+  constructor(readonly limitMs?: number) {
+    super();
+  }
+}
 
 function backoff(failures: number, minDelayMs: number, maxDelayMs: number): number {
   const delay = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(failures, 30));
@@ -357,9 +365,7 @@ function reasonOf(error: unknown, address: string): string {
   }
   if (code === "ECONNREFUSED") return "connection refused; is the server running there?";
   if (code === "ENOTFOUND" || code === "EAI_AGAIN") return "the host name is not known";
-  if (message.includes("RESP type") || /^HTTP/.test(message)) {
-    return "what answers there is not Redis";
-  }
+  if (isNotRedis(error)) return "what answers there is not Redis";
   const word = firstWord(error);
   if (word === undefined) return message || "the connection was lost";
   const explanation = EXPLANATIONS[word];
@@ -372,10 +378,14 @@ function firstWord(error: unknown): string | undefined {
   return /^(?:\S+ (?=ERR))?([A-Z]{3,})(?: |$)/.exec(error.message)?.[1];
 }
 
+function isNotRedis(error: unknown): boolean {
+  return error instanceof Error && /RESP type|^HTTP/.test(error.message);
+}
+
 /** Whether a further attempt to connect would fail in the same way. */
 function isFinal(thrown: unknown): boolean {
   const error = underlying(thrown);
-  if (error instanceof SettingsError) return true;
+  if (error instanceof SettingsError || isNotRedis(error)) return true;
   if (error instanceof Error && error.name === "NotCapable") return true;
   const word = firstWord(error);
   return word !== undefined && !TRANSIENT.has(word) && word !== "MAXCLIENTS";

@@ -78,9 +78,12 @@ export class RedisNews {
   }
 }
 
+/** What `ArqClient.call` gives its jobs; an @ in an id of the user's own means nothing. */
+const CALL_ID = /^[0-9a-f]{12}@[0-9a-f]{32}$/;
+
 /** Ids of one client's calls share a channel, which stays open for the next call. */
 function isShared(jobId: string): boolean {
-  return jobId.includes("@");
+  return CALL_ID.test(jobId);
 }
 
 /** Takes a message apart; `doneChannel` says what it is made of. */

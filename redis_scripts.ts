@@ -117,6 +117,7 @@ end
  * what the first one did. Nothing is written if the queue's key holds something else than a queue.
  */
 const ENQUEUE = String.raw`
+local LAST_INSTANT = 8.64e15
 local extra, again, nonce = tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local nonce_key = prefix .. 'nonce:' .. nonce
 if again and nonce ~= '' then
@@ -137,7 +138,7 @@ local replies, entries, earliest = {}, {}, math.huge
 for i = 5, #ARGV, 6 do
   local id, due, delay, expires, kind = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   local score = now
-  if due ~= '' then score = math.max(1, tonumber(due))
+  if due ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
   elseif delay ~= '' then score = now + tonumber(delay) end
   local fresh = kind == 'random' and not again
   if not fresh and is_taken(id, kind, score) then
@@ -251,17 +252,18 @@ local function take_due()
     local asked = math.max(10, limit - taken)
     local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', passed, asked)
     if #due == 0 then return passed end
-    local keys, ids, scores = {}, {}, {}
+    local keys, ids, scores, seen = {}, {}, {}, 0
     for i = 1, #due, 2 do keys[#keys + 1] = lock_key(due[i]) end
     local locks = redis.call('MGET', unpack(keys))
     for i = 1, #keys do
       local id = due[2 * i - 1]
       if #ids == limit - taken then break end
+      seen = i
       if is_locked(id, locks[i]) then passed = passed + 1
       else ids[#ids + 1], scores[#scores + 1] = id, due[2 * i] end
     end
     take_all(ids, scores)
-    if #due < 2 * asked then return passed end
+    if seen < asked and seen == #keys then return passed end
   end
   return passed
 end

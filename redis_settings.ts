@@ -394,7 +394,7 @@ function readCredentials(text: string, problems: string[]): RedisSettings {
 function readHosts(authority: string, scheme: string, problems: string[]): RedisSettings {
   const defaultPort = scheme === "redis+sentinel" ? 26_379 : 6_379;
   const hosts = authority.split(",").map((node) => {
-    const match = /^(\[[^\]]+\]|[^:]*)(?::(.*))?$/.exec(node);
+    const match = /^(\[[^\]]+\]|[^:[\]]*)(?::(.*))?$/.exec(node);
     if (!match) problems.push(`a host must look like name:port, got ${show(node)}`);
     const host = match?.[1]?.replace(/^\[|\]$/g, "") || "localhost";
     const port = match?.[2] === undefined ? defaultPort : Number(match[2]);

@@ -1,0 +1,392 @@
+/** Connecting, losing the connection, and closing it: on real sockets. */
+import { createClient } from "@redis/client";
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { createPool } from "../client.ts";
+import { QueueConnectionError } from "../errors.ts";
+import { openStore } from "../open_store.ts";
+import type { RedisSettings } from "../redis_settings.ts";
+import type { Store } from "../store.ts";
+import { FakeServer, startLossyRelay, startParrot, unusedPort } from "./_fake_server.ts";
+import {
+  bytes,
+  endOf,
+  eventually,
+  newJob,
+  only,
+  openRawRedis,
+  openTestStore,
+  type RawRedis,
+  rejection,
+  within,
+} from "./_helpers.ts";
+import { randomPrefix, type RedisServer, startRedis, testRedisUrl } from "./_redis.ts";
+
+const HOST = "127.0.0.1";
+const LEASE_MS = 30_000;
+const SECRET = "Xsecret99";
+
+/** One attempt that may take 300 ms. */
+const IMPATIENT: RedisSettings = { host: HOST, connTimeout: 300, connRetries: 0 };
+
+/** The one-line error of connecting, which must come within the attempts' time. */
+async function refusal(settings: RedisSettings, withinMs = 1_500): Promise<string> {
+  const store = openStore({ ...IMPATIENT, ...settings }, randomPrefix());
+  const error = await within(withinMs, "connect ends", rejection(store.connect()));
+  await store.close();
+  assert.ok(error instanceof QueueConnectionError, String(error));
+  assert.doesNotMatch(error.message, /\n|Xsecret99/);
+  return error.message;
+}
+
+async function connected(settings: RedisSettings, prefix = randomPrefix()): Promise<Store> {
+  const store = openStore({ host: HOST, ...settings }, prefix);
+  await store.connect();
+  return store;
+}
+
+/** How many clients the server has besides the one that asks. */
+async function countOthers(redis: RawRedis): Promise<number> {
+  return String(await redis.call("CLIENT", "LIST")).trim().split("\n").length - 1;
+}
+
+const isThere = async (store: Store, queue: string, id: string) =>
+  (await store.lookUp(queue, id, false)).hasPayload;
+
+describe("Connecting to what is no usable server", () => {
+  it("says so where nothing listens", async () => {
+    const port = await unusedPort();
+    const message = `Redis at ${HOST}:${port}: connection refused; is the server running there?`;
+    assert.equal(await refusal({ port }), message);
+  });
+
+  it("gives up on a server that accepts and never answers", async () => {
+    await using silent = await FakeServer.start(() => {});
+    const message = await refusal({ port: silent.port });
+    assert.match(message, /^Redis at 127\.0\.0\.1:\d+: no reply within 0\.3 s$/);
+  });
+
+  it("says that what answers is not Redis", async () => {
+    await using web = await startParrot("HTTP/1.1 400 Bad Request\r\n\r\n");
+    const message = await refusal({ port: web.port, connRetries: 5 });
+    assert.match(message, /^Redis at \S+: what answers there is not Redis$/);
+    assert.equal(web.accepted, 1);
+  });
+
+  it("says which host name is not known", async () => {
+    const message = await refusal({ host: "no-such-host.invalid", connTimeout: 3_000 }, 4_000);
+    assert.equal(message, "Redis at no-such-host.invalid:6379: the host name is not known");
+  });
+
+  it("says that a password is missing or wrong, at once and without showing it", async () => {
+    await using server = await startRedis({ args: ["--requirepass", SECRET] });
+    const { port } = server;
+    const missing = await refusal({ port, connRetries: 5 });
+    assert.match(missing, /: it wants a password; set `password` or write it/);
+    const wrong = await refusal({ port, password: `not ${SECRET}`, connRetries: 5 });
+    assert.match(wrong, /: it refuses this user name and password/);
+    await using store = await connected({ port, password: SECRET });
+    assert.match((await store.describe()).info, /^redis_version=/);
+  });
+
+  it("says that the server is still loading, and waits for it where attempts are left", async () => {
+    let isLoading = true;
+    await using front = await FakeServer.start((socket) => {
+      socket.on("data", () => {
+        if (isLoading) socket.write("-LOADING Redis is loading the dataset in memory\r\n");
+        else socket.write("+PONG\r\n");
+      });
+    });
+    const message = await refusal({ port: front.port });
+    assert.match(message, /: it is still loading its data \(LOADING/);
+    const store = openStore(
+      { host: HOST, port: front.port, connRetries: Infinity, connRetryDelay: 10 },
+      "p:",
+    );
+    const connecting = store.connect();
+    await eventually(() => front.accepted > 3, "a few attempts");
+    isLoading = false;
+    await connecting;
+    await store.close();
+  });
+
+  it("makes as many further attempts as it is told", async () => {
+    await using rude = await FakeServer.start((socket) => socket.destroy());
+    await refusal({ port: rude.port, connRetries: 3, connRetryDelay: 5 });
+    assert.equal(rude.accepted, 4);
+  });
+
+  it("tries for ever until its signal aborts, whatever it waits for then", async () => {
+    const reason = new Error("enough");
+    for (const connRetryDelay of [5, 60_000]) {
+      await using rude = await FakeServer.start((socket) => socket.destroy());
+      const controller = new AbortController();
+      const settings = { host: HOST, port: rude.port, connRetries: Infinity, connRetryDelay };
+      const pool = createPool(settings, { prefix: "p:", signal: controller.signal });
+      await eventually(() => rude.accepted > (connRetryDelay > 5 ? 0 : 6), "attempts");
+      controller.abort(reason);
+      assert.equal(await within(1_000, "createPool ends", rejection(pool)), reason);
+    }
+  });
+
+  it("ends an attempt when its signal aborts, and makes none after that", async () => {
+    await using silent = await FakeServer.start(() => {});
+    const settings = { host: HOST, port: silent.port, connTimeout: 60_000 };
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    const pool = createPool(settings, { signal: controller.signal });
+    await eventually(() => silent.accepted > 0, "an attempt");
+    controller.abort(reason);
+    assert.equal(await within(1_000, "createPool ends", rejection(pool)), reason);
+    const aborted = createPool(settings, { signal: AbortSignal.abort(reason) });
+    assert.equal(await within(1_000, "createPool ends", rejection(aborted)), reason);
+    assert.equal(silent.accepted, 1);
+  });
+
+  it("connects once the server is there", async () => {
+    const port = await unusedPort();
+    const store = openStore({ host: HOST, port, connRetries: Infinity, connRetryDelay: 20 }, "p:");
+    const connecting = store.connect();
+    await using _server = await startRedis({ port });
+    await within(5_000, "connect", connecting);
+    await store.close();
+  });
+});
+
+describe("Losing the connection", () => {
+  it("repeats a call whose reply was lost, and the job is there once", async () => {
+    await using server = await startRedis();
+    await using relay = await startLossyRelay(server.port);
+    await using store = await connected({ port: relay.port });
+    const queue = `${store.prefix}queue`;
+    await store.enqueue(queue, [newJob("warm", { idKind: "given" })], LEASE_MS);
+    for (const idKind of ["given", "random"] as const) {
+      relay.loseReplyTo(idKind);
+      assert.deepEqual(await store.enqueue(queue, [newJob(idKind, { idKind })], LEASE_MS), [true]);
+    }
+    assert.equal(relay.lost, 2);
+    const { claims } = await store.claim(queue, "h", 10, LEASE_MS);
+    assert.equal(claims.length, 3);
+    relay.loseReplyTo("result of given");
+    const settled = await store.finish(queue, claims.map((claim) => endOf(claim)));
+    assert.deepEqual(settled, ["done", "done", "done"]);
+    assert.equal(relay.lost, 3);
+  });
+
+  it("repeats calls in flight when the server restarts, and tells of the reconnect", async () => {
+    await using server = await startRedis({ args: ["--appendonly", "yes"] });
+    await using store = await connected({ port: server.port });
+    const queue = `${store.prefix}queue`;
+    let reconnects = 0;
+    using _listening = store.onReconnect(() => reconnects++);
+    using line = store.openWakeLine(queue);
+    line.wait().catch(() => {});
+    let isBack = false;
+    const restarted = server.restart().then(() => isBack = true);
+    const replies: boolean[][] = [];
+    let count = 0;
+    for (; !isBack || count < 100; count++) {
+      const job = newJob(`j${count}`, { idKind: "given" });
+      replies.push(await store.enqueue(queue, [job], LEASE_MS));
+    }
+    await restarted;
+    assert.ok(replies.every(([isNew]) => isNew));
+    assert.equal((await store.queueEntries(queue)).length, count);
+    assert.ok(reconnects >= 1);
+  });
+
+  it("hears of ends again after a restart", async () => {
+    await using server = await startRedis({ args: ["--appendonly", "yes"] });
+    await using store = await connected({ port: server.port });
+    await using other = await connected({ port: server.port }, store.prefix);
+    const queue = `${store.prefix}queue`;
+    let heard = 0;
+    await using _ = await store.onFinished("a", () => heard++);
+    await server.restart();
+    await eventually(async () => {
+      await other.enqueue(queue, [newJob("a")], LEASE_MS);
+      await other.abort(queue, "a", bytes("x"), 1);
+      return heard > 0;
+    }, "the listener is told");
+  });
+
+  it("ends calls on a frozen server in time, and works again once it has thawed", async () => {
+    await using server = await startRedis();
+    await using store = await connected({ port: server.port, timeout: 300 });
+    const queue = `${store.prefix}queue`;
+    await store.enqueue(queue, [newJob("a")], LEASE_MS);
+    await using _listening = await store.onFinished("b", () => {});
+    server.kill("SIGSTOP");
+    const calls = [
+      store.lookUp(queue, "a", false),
+      store.claim(queue, "h", 1, LEASE_MS),
+      store.queueEntries(queue),
+      store.onFinished("a", () => {}),
+    ];
+    for (const call of calls.map(rejection)) {
+      const error = await within(1_500, "the call ends", call);
+      assert.ok(error instanceof QueueConnectionError);
+      assert.match(error.message, /^Redis at \S+: no reply within 0\.3 s$/);
+    }
+    server.kill("SIGCONT");
+    await eventually(() => isThere(store, queue, "a").catch(() => false), "calls work again");
+  });
+
+  it("replaces a connection on which nothing comes any more", async () => {
+    await using server = await startRedis();
+    await using relay = await startLossyRelay(server.port);
+    await using store = await connected({ port: relay.port, timeout: 300 });
+    const queue = `${store.prefix}queue`;
+    await store.enqueue(queue, [newJob("a")], LEASE_MS);
+    relay.silence();
+    const error = await within(1_500, "the call ends", rejection(store.lookUp(queue, "a", false)));
+    assert.ok(error instanceof QueueConnectionError);
+    assert.equal(await isThere(store, queue, "a"), true);
+  });
+
+  it("repeats a call that timed out once, where it is told to", async () => {
+    await using server = await startRedis();
+    await using store = await connected({ port: server.port, timeout: 250, retryOnTimeout: true });
+    const queue = `${store.prefix}queue`;
+    server.kill("SIGSTOP");
+    const error = await within(2_000, "the call ends", rejection(store.lookUp(queue, "a", false)));
+    assert.ok(error instanceof QueueConnectionError);
+    const call = store.enqueue(queue, [newJob("a", { idKind: "given" })], LEASE_MS);
+    server.kill("SIGCONT");
+    assert.deepEqual(await call, [true]);
+  });
+
+  it("gives a clear error in time while the server is down", async () => {
+    await using server = await startRedis();
+    await using store = await connected({ port: server.port, timeout: 400 });
+    const queue = `${store.prefix}queue`;
+    server.kill("SIGKILL");
+    for (let i = 0; i < 2; i++) {
+      const call = rejection(store.lookUp(queue, "a", false));
+      const error = await within(2_000, "the call ends", call);
+      assert.ok(error instanceof QueueConnectionError);
+      assert.match(error.message, /^Redis at \S+: .+$/);
+    }
+    await server.restart();
+    await eventually(() => store.lookUp(queue, "a", false).catch(() => false), "it is back");
+  });
+});
+
+describe("Connections", () => {
+  it("are one for commands, one for results, and one to be woken, as far as allowed", async () => {
+    await using server = await startRedis();
+    await using admin = await openRawRedis(server.url);
+    for (const maxConnections of [1, 2, 3]) {
+      const settings = { host: HOST, port: server.port, maxConnections };
+      await using arq = await createPool(settings, { prefix: randomPrefix() });
+      const queue = arq.defaultQueueName;
+      const job = await arq.enqueueJob("f");
+      using line = arq.store.openWakeLine(queue);
+      line.wait().catch(() => {});
+      const result = job.result({ pollDelay: 20 });
+      await eventually(async () => await countOthers(admin) === maxConnections, "they are open");
+      assert.equal(await arq.job(job.jobId).abort(), true);
+      await assert.rejects(result, { name: "JobAborted" });
+      assert.equal(await countOthers(admin), maxConnections);
+      await arq.close();
+      await eventually(async () => await countOthers(admin) === 0, "all are closed");
+    }
+  });
+
+  it("leave a client that was handed in open and untouched", async () => {
+    await using server = await startRedis({ unixSocket: true });
+    await using admin = await openRawRedis(server.url);
+    const client = createClient({ socket: { path: server.socketPath ?? "", tls: false } });
+    client.on("error", () => {});
+    await client.connect();
+    try {
+      const listeners = client.listenerCount("error");
+      const arq = await createPool(client, { prefix: "mine:" });
+      assert.equal(arq.redis, client);
+      const job = await arq.enqueueJob("f");
+      const result = job.result();
+      await eventually(async () => await countOthers(admin) === 3, "its own connections");
+      assert.equal(await arq.job(job.jobId).abort(), true);
+      await assert.rejects(result, { name: "JobAborted" });
+      assert.equal((await arq.allJobResults()).length, 1);
+      await arq.close();
+      await eventually(async () => await countOthers(admin) === 1, "only the given one is left");
+      assert.equal(client.isOpen, true);
+      assert.equal(client.listenerCount("error"), listeners);
+      assert.equal(await client.ping(), "PONG");
+    } finally {
+      client.destroy();
+    }
+  });
+
+  it("work through a Unix socket by connection string", async () => {
+    await using server = await startRedis({ unixSocket: true });
+    await using arq = await createPool(server.url);
+    assert.equal(arq.store.address, server.socketPath);
+    assert.equal(await (await arq.enqueueJob("f")).status(), "queued");
+  });
+
+  it("keep pools with different prefixes apart on one server", async () => {
+    const url = await testRedisUrl();
+    const [one, two] = [randomPrefix(), randomPrefix()];
+    await using first = await createPool(url, { prefix: one });
+    await using second = await createPool(url, { prefix: two });
+    await using redis = await openRawRedis();
+    await first.enqueueJob("f", [], { jobId: "a" });
+    assert.ok(await second.enqueueJob("f", [], { jobId: "a", deferBy: 60_000 }));
+    await second.job("a").abort();
+    assert.equal(await first.job("a").status(), "queued");
+    assert.equal((await first.allJobResults()).length, 0);
+    assert.equal(only(await first.queuedJobs()).jobId, "a");
+    const keys = await redis.call("KEYS", `${two}*`) as string[];
+    assert.ok(keys.every((key) => /:(result:a|nonce:\S+|queue:wake)$/.test(key)), keys.join());
+  });
+
+  it("select the database of the connection string", async () => {
+    await using server = await startRedis();
+    await using store = await openTestStore({ url: `${server.url}/5` });
+    await store.writeHealth("h", "alive", 60_000);
+    await using redis = await openRawRedis(server.url);
+    assert.match(String(await redis.call("INFO", "keyspace")), /db5:keys=1/);
+  });
+});
+
+describe("TLS", () => {
+  let server: RedisServer;
+  let port = 0;
+  // A private authority, whose key nobody has any more, and its certificate for localhost.
+  const file = (name: string) => fileURLToPath(new URL(`data/tls/${name}`, import.meta.url));
+
+  before(async () => {
+    port = await unusedPort();
+    const files = ["--tls-cert-file", file("server.pem"), "--tls-key-file", file("server.key")];
+    const tls = ["--tls-port", String(port), "--tls-ca-cert-file", file("ca.pem")];
+    server = await startRedis({ args: [...tls, ...files, "--tls-auth-clients", "no"] });
+  });
+
+  after(() => server.stop());
+
+  const tls = (settings: RedisSettings): RedisSettings => ({ port, ssl: true, ...settings });
+
+  it("trusts a private authority that it is told of", async () => {
+    const sslCaCerts = file("ca.pem");
+    await using store = await connected(tls({ host: "localhost", sslCaCerts }));
+    assert.match((await store.describe()).info, /^redis_version=/);
+  });
+
+  it("refuses an authority that nobody told it of, unless it need not check", async () => {
+    const message = await refusal(tls({ host: "localhost" }));
+    assert.match(message, /^Redis at localhost:\d+: .*(certificate|issuer|UnknownIssuer)/i);
+    await using store = await connected(tls({ host: "localhost", sslCertReqs: "none" }));
+    assert.match((await store.describe()).info, /^redis_version=/);
+  });
+
+  it("refuses a wrong host name, unless it need not check", async () => {
+    const sslCaCerts = file("ca.pem");
+    const message = await refusal(tls({ host: HOST, sslCaCerts }));
+    assert.match(message, /^Redis at 127\.0\.0\.1:\d+: .*(name|altname|NotValidFor)/i);
+    await using store = await connected(tls({ host: HOST, sslCaCerts, sslCheckHostname: false }));
+    assert.match((await store.describe()).info, /^redis_version=/);
+  });
+});
