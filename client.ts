@@ -16,6 +16,7 @@ import {
 } from "./job_results.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
+import { Outbox } from "./outbox.ts";
 import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import {
   decodeJob,
@@ -125,6 +126,7 @@ const CALL_KEYS = [
   "pollDelay",
   "signal",
 ] as const satisfies readonly (keyof CallOptions)[];
+const REQUEST_KEYS = ["name", "args", "options"] as const;
 const POOL_KEYS = [
   "jobSerializer",
   "jobDeserializer",
@@ -134,9 +136,6 @@ const POOL_KEYS = [
   "signal",
 ] as const satisfies readonly (keyof PoolOptions)[];
 const DAY_MS = 86_400_000;
-/** Jobs that travel in one call; all of them are accepted or none. */
-const CHUNK_JOBS = 250;
-const CHUNK_BYTES = 1 << 20;
 
 /**
  * Connects to the store of a queue.
@@ -154,7 +153,8 @@ const CHUNK_BYTES = 1 << 20;
  * await arq.enqueueJob("double", [21], { deferBy: { seconds: 10 } });
  * ```
  *
- * @throws {SettingsError} if settings, connection string or options cannot be used.
+ * @throws {SettingsError} if settings or connection string cannot be used.
+ * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
  * @throws {QueueConnectionError} if the store cannot be reached.
  */
 export async function createPool<F extends Functions = UntypedFunctions>(
@@ -176,15 +176,26 @@ export function makeClient<F extends Functions = UntypedFunctions>(
   connection: Connection,
   options: PoolOptions,
 ): ArqClient<F> {
-  const [problem] = checkKeys(options, POOL_KEYS);
-  if (problem !== undefined) throw new TypeError(`createPool: ${problem}`);
+  checkPoolOptions(options);
   return new ArqClient<F>(openStore(connection, options.prefix), options);
 }
 
-interface Pending {
-  readonly job: NewJob;
-  readonly resolve: (isNew: boolean) => void;
-  readonly reject: (error: unknown) => void;
+function checkPoolOptions(options: PoolOptions): void {
+  const [problem] = checkKeys(options, POOL_KEYS);
+  if (problem !== undefined) throw new TypeError(`createPool: ${problem}`);
+  const { jobSerializer, jobDeserializer, defaultQueueName, prefix } = options;
+  for (const [key, value] of Object.entries({ defaultQueueName, prefix })) {
+    if (value !== undefined && (typeof value !== "string" || value === "")) {
+      throw new TypeError(
+        `createPool: ${key} must be a text that is not empty, got ${show(value)}`,
+      );
+    }
+  }
+  for (const [key, value] of Object.entries({ jobSerializer, jobDeserializer })) {
+    if (value !== undefined && typeof value !== "function") {
+      throw new TypeError(`createPool: ${key} must be a function, got ${show(value)}`);
+    }
+  }
 }
 
 /**
@@ -202,10 +213,9 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   readonly serializer?: Serializer;
   /** The program's own deserializer, if it gave one. */
   readonly deserializer?: Deserializer;
-  readonly #expiresExtraMs: number;
+  readonly #outbox: Outbox;
   /** Calls of one client share the part of their ids before the @, and so one line for their news. */
   readonly #callGroup: string = randomId().slice(0, 12);
-  readonly #pending: Map<string, Pending[]> = new Map();
 
   /** Use {@linkcode createPool} instead. */
   constructor(store: Store, options: PoolOptions = {}) {
@@ -213,7 +223,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     this.serializer = options.jobSerializer;
     this.deserializer = options.jobDeserializer;
     this.defaultQueueName = options.defaultQueueName ?? `${store.prefix}queue`;
-    this.#expiresExtraMs = durationMs("expiresExtra", options.expiresExtra ?? DAY_MS, 1);
+    const extraMs = durationMs("expiresExtra", options.expiresExtra ?? DAY_MS, 1);
+    this.#outbox = new Outbox(store, extraMs);
     store.checkQueueName(this.defaultQueueName);
   }
 
@@ -243,7 +254,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   ): Promise<Job | null> {
     const job = this.#newJob(name, args, options, ENQUEUE_KEYS);
     const queueName = options.queueName ?? this.defaultQueueName;
-    const isNew = await this.#submit(queueName, job);
+    const isNew = await this.#outbox.submit(queueName, job);
     return isNew ? new Job(job.jobId, queueName, this) : null;
   }
 
@@ -259,11 +270,14 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   async enqueueJobs<const L extends readonly JobRequest<F>[]>(
     requests: L,
   ): Promise<{ -readonly [I in keyof L]: JobOf<F, L[I]> }> {
-    const pending = requests.map(({ name, args = [], options = {} }) => {
+    const pending = requests.map((request) => {
+      const { name, args = [], options = {} } = checkRequest(request);
       const job = this.#newJob(name, args, options, ENQUEUE_KEYS);
       return { job, queueName: options.queueName ?? this.defaultQueueName };
     });
-    const submitted = pending.map(({ job, queueName }) => this.#submit(queueName, job));
+    const submitted = pending.map(({ job, queueName }) =>
+      this.#outbox.submitOfList(queueName, job)
+    );
     const outcomes = await Promise.allSettled(submitted);
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed) {
@@ -300,7 +314,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     const callId = `${this.#callGroup}@${randomId()}`;
     const job = this.#newJob(name, args, options, CALL_KEYS, callId);
     const queueName = options.queueName ?? this.defaultQueueName;
-    const enqueue = () => this.#submit(queueName, job);
+    const enqueue = () => this.#outbox.submit(queueName, job);
     return unwrap(await waitForResult(this, { jobId: job.jobId, queueName }, options, enqueue));
   }
 
@@ -343,7 +357,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
 
   /** Sends what is still to be sent in this tick, then closes the connections. */
   async close(): Promise<void> {
-    if (this.#pending.size > 0) await this.#flush();
+    await this.#outbox.drain();
     await this.store.close();
   }
 
@@ -358,7 +372,10 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     options: EnqueueOptions & { readonly jobId: string },
   ): Promise<boolean> {
     const job = this.#newJob(name, [], options, ENQUEUE_KEYS);
-    return this.#submit(options.queueName ?? this.defaultQueueName, { ...job, idKind: "slot" });
+    return this.#outbox.submit(options.queueName ?? this.defaultQueueName, {
+      ...job,
+      idKind: "slot",
+    });
   }
 
   #newJob(
@@ -390,54 +407,19 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
       throw withHeading(`Cannot enqueue "${name}": `, error);
     }
   }
-
-  #submit(queueName: string, job: NewJob): Promise<boolean> {
-    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-    let batch = this.#pending.get(queueName);
-    if (batch === undefined) {
-      if (this.#pending.size === 0) queueMicrotask(() => void this.#flush());
-      this.#pending.set(queueName, batch = []);
-    }
-    batch.push({ job, resolve, reject });
-    return promise;
-  }
-
-  async #flush(): Promise<void> {
-    const queues = [...this.#pending];
-    this.#pending.clear();
-    const chunks = queues.flatMap(([queueName, batch]) =>
-      [...chunked(batch)].map((chunk) => this.#send(queueName, chunk))
-    );
-    await Promise.all(chunks);
-  }
-
-  async #send(queueName: string, chunk: readonly Pending[]): Promise<void> {
-    try {
-      const jobs = chunk.map(({ job }) => job);
-      const created = await this.store.enqueue(queueName, jobs, this.#expiresExtraMs);
-      for (const [i, { resolve }] of chunk.entries()) resolve(created[i] ?? false);
-    } catch (error) {
-      for (const { reject } of chunk) reject(error);
-    }
-  }
 }
 
 function randomId(): string {
   return crypto.randomUUID().replaceAll("-", "");
 }
 
-function* chunked(batch: readonly Pending[]): Generator<readonly Pending[]> {
-  let start = 0;
-  let bytes = 0;
-  for (const [i, { job }] of batch.entries()) {
-    if (i > start && (i - start === CHUNK_JOBS || bytes + job.payload.length > CHUNK_BYTES)) {
-      yield batch.slice(start, i);
-      start = i;
-      bytes = 0;
-    }
-    bytes += job.payload.length;
+function checkRequest<T extends { readonly name: string }>(request: T): T {
+  if (typeof request !== "object" || request === null) {
+    throw new TypeError(`Each job to enqueue is { name, args, options }, got ${show(request)}`);
   }
-  yield batch.slice(start);
+  const [problem] = checkKeys(request, REQUEST_KEYS);
+  if (problem === undefined) return request;
+  throw new TypeError(`Cannot enqueue "${request.name}": ${problem}`);
 }
 
 function checkEnqueueOptions(

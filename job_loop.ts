@@ -10,7 +10,7 @@ import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
 import { JobRun } from "./job_run.ts";
 import { encodeResult, type ResultRecord, type Serializer } from "./serializer.ts";
-import { sleep } from "./sleep.ts";
+import { LONGEST_TIMER_MS, sleep } from "./sleep.ts";
 import type { ClaimReply, Finish, GiveBack, Settled, Store } from "./store.ts";
 import { type Counters, log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
@@ -19,8 +19,6 @@ import type { ResolvedSettings } from "./worker_settings.ts";
 const SLOT_LOCK_MS = 60_000;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
 const SHUTDOWN_LIMIT_MS = 15_000;
-/** Timers cannot be longer. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Claims under way at a time while there is a backlog: one is run while the other is fetched. */
 const CLAIMS_AT_ONCE = 2;
 const NOTHING = new Uint8Array();
@@ -44,7 +42,7 @@ export class JobLoop implements Executor, Counters {
   /** Called for each job that fails for good. */
   readonly onFailure: ((jobId: string, error: unknown) => void) | undefined;
   readonly #store: Store;
-  readonly #holder: string = crypto.randomUUID();
+  readonly #holder: string = crypto.randomUUID().slice(-12);
   /** Runs whose lease we hold: those whose function runs, and those whose end is not recorded. */
   readonly #held: Map<string, JobRun> = new Map();
   readonly #active: Set<JobRun> = new Set();
@@ -55,6 +53,8 @@ export class JobLoop implements Executor, Counters {
   #claiming = 0;
   #claimed = 0;
   #settling = 0;
+  /** How many `afterJobEnd` are under way. */
+  #afterwards = 0;
   #wakeUps = 0;
   #mayHaveWork = true;
   #isEmpty = false;
@@ -321,7 +321,11 @@ export class JobLoop implements Executor, Counters {
       log.settled(run, settled[i] ?? "refused");
       const { ctx } = run;
       if (afterJobEnd && ctx) {
-        void callHook("afterJobEnd", () => afterJobEnd(ctx as never, outcome));
+        this.#afterwards++;
+        void callHook("afterJobEnd", () => afterJobEnd(ctx as never, outcome)).then(() => {
+          this.#afterwards--;
+          this.#askForTurn();
+        });
       }
     }
   }
@@ -447,7 +451,7 @@ export class JobLoop implements Executor, Counters {
 
   #isDone(): boolean {
     const isAtRest = this.#active.size === 0 && this.#ended.length === 0 &&
-      this.#settling === 0 && this.#claiming === 0;
+      this.#settling === 0 && this.#claiming === 0 && this.#afterwards === 0;
     if (!isAtRest) return false;
     if (this.#stopping) return true;
     if (!this.settings.burst) return false;

@@ -62,15 +62,21 @@ local function result_key(id) return prefix .. 'result:' .. id end
 local function lease_member(id, score) return score .. ':' .. id end
 
 local function wake()
-  if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
+  if redis.call('LLEN', WAKE) > 0 then return end
+  redis.call('RPUSH', WAKE, '1')
   redis.call('PEXPIRE', WAKE, 5000)
+end
+
+-- The score of the first entry that is not due yet, or false.
+local function next_future()
+  local first = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return first[2] or false
 end
 
 -- Wakes a worker for a job that is due now, or that becomes the next one to come.
 local function wake_for(due)
   if due <= now then return wake() end
-  local future = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if tonumber(future[2]) == due then wake() end
+  if tonumber(next_future()) == due then wake() end
 end
 
 -- Is the job still held under this token? A lock that expired while nobody else took the job (the
@@ -107,8 +113,8 @@ end
  * Accepts jobs, all or none.
  *
  * Arguments: extra ms until expiry; `again` = "1" if an earlier reply may have been lost; a nonce
- * or "" if all ids are random; then per job: id, payload, due time or "", delay or "", expiry or
- * "", kind (`random`, `given`, `slot`).
+ * or "" if all ids are random; then per job: id, payload, and "" for a random id that is due now or
+ * `kind,due time,delay,expiry` (kind: `random`, `given`, `slot`; the others may be empty).
  *
  * Replies a string with "1" for a created and "0" for a taken job each.
  *
@@ -135,8 +141,10 @@ local function is_taken(id, kind, score)
 end
 
 local replies, entries, earliest = {}, {}, math.huge
-for i = 5, #ARGV, 6 do
-  local id, due, delay, expires, kind = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+for i = 5, #ARGV, 3 do
+  local id, terms = ARGV[i], ARGV[i + 2]
+  local kind, due, delay, expires = 'random', '', '', ''
+  if terms ~= '' then kind, due, delay, expires = string.match(terms, '(.*),(.*),(.*),(.*)') end
   local score = now
   if due ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
   elseif delay ~= '' then score = now + tonumber(delay) end
@@ -170,9 +178,9 @@ return replies
  *
  * Arguments: token of this claim, lease ms, how many at most.
  *
- * Replies now, the score of the next future entry or nil, the queue's length, then per job: id,
- * original score, payload (nil if expired, 0 if not a string), starts, hand-backs, 1 if its abort
- * was asked for. The lock holds `<token>:<id>`.
+ * Replies now, when the next entry is due or nil, the queue's length, then per job: id,
+ * original score, payload (nil if expired, 0 if not a string), and `starts,hand-backs,abort`, the
+ * last 1 if its abort was asked for. The lock holds `<token>:<id>`.
  *
  * Guarantees: jobs of expired leases come first and keep their score; entries that somebody else
  * has locked are passed over; a key of a wrong type spoils one job, not the batch; an entry
@@ -180,7 +188,7 @@ return replies
  */
 const CLAIM = String.raw`
 local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-redis.call('DEL', WAKE)
+write_even_when_full()
 local lease_end = string.format('%.0f', now + lease + 5)
 local claimed, taken = {}, 0
 
@@ -216,8 +224,8 @@ local function take_all(ids, scores)
       lease_entries[#lease_entries + 1] = lease_member(id, scores[i])
       local n = #claimed
       claimed[n + 1], claimed[n + 2], claimed[n + 3] = id, scores[i], payload
-      claimed[n + 4], claimed[n + 5] = starts, tonumber(values[3 * i] or 0) or 0
-      claimed[n + 6] = aborts[i] and 1 or 0
+      local handbacks = tonumber(values[3 * i] or 0) or 0
+      claimed[n + 4] = string.format('%d,%d,%d', starts, handbacks, aborts[i] and 1 or 0)
       taken = taken + 1
     end
   end
@@ -270,9 +278,15 @@ end
 
 take_orphans()
 local passed = take_due()
-if taken == limit and redis.call('ZCOUNT', QUEUE, '-inf', now) > passed then wake() end
-local future = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local reply = {string.format('%.0f', now), future[2] or false, redis.call('ZCARD', QUEUE)}
+local next_due = false
+if taken == limit and redis.call('ZCOUNT', QUEUE, '-inf', now) > passed then
+  wake()
+  next_due = string.format('%.0f', now)
+else
+  redis.call('DEL', WAKE)
+  next_due = next_future()
+end
+local reply = {string.format('%.0f', now), next_due, redis.call('ZCARD', QUEUE)}
 for i = 1, #claimed do reply[i + 3] = claimed[i] end
 return reply
 `;
@@ -305,8 +319,8 @@ return table.concat(replies)
 /**
  * Records the end of claimed jobs and announces each.
  *
- * Arguments per job: id, token, original score, "1" for a success, result, ms to keep it ("" for
- * ever, "0" not at all), ms for which the id stays locked.
+ * Arguments per job: id, token, original score, result, and `success,keep,tail`: 1 for a success, ms
+ * to keep the result (empty for ever, 0 not at all), ms for which the id stays locked.
  *
  * Replies a string with "1" for a recorded and "0" for a refused end each; "1" too where just this
  * result is recorded already.
@@ -316,8 +330,8 @@ return table.concat(replies)
  * anew under the same id meanwhile stays.
  */
 const FINISH = String.raw`
-write_even_when_full()
-local FIELDS = 7
+-- The first write frees memory, so that a full server takes it.
+local FIELDS = 5
 local ids, keys, members = {}, {}, {}
 for i = 2, #ARGV, FIELDS do
   local id = ARGV[i]
@@ -342,23 +356,24 @@ end
 -- Is this the repetition of a call whose reply was lost?
 local function is_recorded(id, result) return redis.pcall('GET', result_key(id)) == result end
 
-local gone, ended, released, replies, accepted = {}, {}, {}, {}, {}
+local gone, ended, released, replies, accepted, has_new = {}, {}, {}, {}, {}, false
 for n, id in ipairs(ids) do
   local i = 2 + (n - 1) * FIELDS
-  local is_new = not accepted[id] and is_accepted(n, ARGV[i + 1], ARGV[i + 3] == '1')
+  local success = string.sub(ARGV[i + 4], 1, 1) == '1'
+  local is_new = not accepted[id] and is_accepted(n, ARGV[i + 1], success)
   if is_new then
     gone[#gone + 1] = keys[n]
     gone[#gone + 1] = starts_key(id)
     gone[#gone + 1] = handbacks_key(id)
     released[#released + 1] = members[n]
-    if is_enqueued_anew(n) then wake()
+    if is_enqueued_anew(n) then has_new = true
     else
       gone[#gone + 1] = job_key(id)
       ended[#ended + 1] = id
     end
     accepted[id] = i
   end
-  replies[n] = (is_new or is_recorded(id, ARGV[i + 4])) and '1' or '0'
+  replies[n] = (is_new or is_recorded(id, ARGV[i + 3])) and '1' or '0'
 end
 if #gone > 0 then
   redis.call('DEL', unpack(gone))
@@ -368,8 +383,9 @@ if #ended > 0 then
   redis.call('ZREM', QUEUE, unpack(ended))
   redis.call('ZREM', ABORT, unpack(ended))
 end
+if has_new then wake() end
 for id, i in pairs(accepted) do
-  local result, keep, tail = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
+  local result, keep, tail = ARGV[i + 3], string.match(ARGV[i + 4], ',(.*),(.*)')
   if keep == '' then redis.call('SET', result_key(id), result)
   elseif keep ~= '0' then redis.call('SET', result_key(id), result, 'PX', keep) end
   if tail ~= '0' then redis.call('SET', lock_key(id), '1', 'PX', tail) end

@@ -111,10 +111,7 @@ export class RedisStore implements Store {
     const fields = jobs.flatMap((job) => [
       job.jobId,
       bytes(job.payload),
-      optional(job.dueAt),
-      optional(job.deferMs),
-      optional(job.expiresMs),
-      job.idKind,
+      termsOf(job),
     ]);
     const reply = await this.#run(scripts.enqueue, queueName, (again) => [
       String(extraMs),
@@ -131,23 +128,24 @@ export class RedisStore implements Store {
     limit: number,
     leaseMs: number,
   ): Promise<ClaimReply> {
-    const token = `${holder}:${crypto.randomUUID()}`;
+    const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
     const args = [token, String(leaseMs), String(Math.min(limit, BATCH))];
     const reply = list(await this.#run(scripts.claim, queueName, () => args));
     const now = number(reply[0]);
     const next = reply[1] === null ? undefined : number(reply[1]) - now;
     const claims: Claim[] = [];
-    for (let i = 3; i < reply.length; i += 6) {
+    for (let i = 3; i < reply.length; i += 4) {
       const jobId = text(reply[i]);
       const payload = reply[i + 2];
+      const [starts, handbacks, aborts] = text(reply[i + 3]).split(",").map(Number);
       claims.push({
         jobId,
         token: `${token}:${jobId}`,
         score: text(reply[i + 1]),
         payload: payload === null || Buffer.isBuffer(payload) ? payload : undefined,
-        starts: number(reply[i + 3]),
-        handbacks: number(reply[i + 4]),
-        abortAsked: number(reply[i + 5]) === 1,
+        starts: starts ?? 1,
+        handbacks: handbacks ?? 0,
+        abortAsked: aborts === 1,
       });
     }
     return { claims, now, nextDueMs: next, queued: number(reply[2]) };
@@ -165,10 +163,8 @@ export class RedisStore implements Store {
       end.lease.jobId,
       end.lease.token,
       end.lease.score,
-      end.success ? "1" : "0",
       bytes(end.record),
-      end.keepMs === "forever" ? "" : String(end.keepMs),
-      String(end.lockTailMs),
+      `${end.success ? 1 : 0},${end.keepMs === "forever" ? "" : end.keepMs},${end.lockTailMs}`,
     ]);
     return settled(flags);
   }
@@ -370,6 +366,14 @@ function hashTag(key: string): string | undefined {
 
 function abortKey(prefix: string): string {
   return `${prefix}abort`;
+}
+
+/** What the script need not be told of most jobs: a random id that is due now. */
+function termsOf({ idKind, dueAt, deferMs, expiresMs }: NewJob): string {
+  const isPlain = idKind === "random" && dueAt === undefined && deferMs === undefined &&
+    expiresMs === undefined;
+  if (isPlain) return "";
+  return [idKind, optional(dueAt), optional(deferMs), optional(expiresMs)].join(",");
 }
 
 function settled(flags: string): Settled[] {
