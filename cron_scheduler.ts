@@ -39,7 +39,8 @@ export class CronScheduler {
       if (job.runAtStartup) await this.#enqueue(job, now);
       this.#next.set(job, next = this.#after(job, now));
     }
-    const aheadMs = Math.max(AHEAD_MS, 2 * this.#settings.pollDelayMs);
+    const { burst, pollDelayMs } = this.#settings;
+    const aheadMs = burst ? 0 : Math.max(AHEAD_MS, 2 * pollDelayMs); // a burst waits for no slot
     if (next - now > aheadMs) return;
     await this.#enqueue(job, next);
     this.#next.set(job, this.#after(job, Math.max(next, now)));

@@ -56,13 +56,13 @@ function load(run: JobRun, settings: ResolvedSettings): JobOutcome | undefined {
 }
 
 /** Ends a job that must not be started. */
-function refuse(run: JobRun, { functions }: ResolvedSettings): JobOutcome | undefined {
+function refuse(run: JobRun, settings: ResolvedSettings): JobOutcome | undefined {
   const { abortAsked, jobId, handbacks } = run.claim;
-  if (abortAsked) {
+  if (abortAsked && settings.allowAbortJobs) {
     return { kind: "aborted", error: new JobAborted(`Job ${jobId} was aborted before it started`) };
   }
   if (!run.fn) {
-    const known = [...functions.keys()].join(", ");
+    const known = [...settings.functions.keys()].join(", ");
     return failure(
       new JobExecutionFailed(
         `Function "${run.record.f}" is not registered; this worker has ${known}`,
@@ -170,17 +170,3 @@ class RunContext {
     return jobLogger.with({ jobId: this.jobId, function: this.functionName });
   }
 }
-
-/** The fields that the worker's state must not have. */
-export const CONTEXT_FIELDS: readonly (keyof JobMeta)[] = [
-  "jobId",
-  "jobTry",
-  "enqueueTime",
-  "score",
-  "functionName",
-  "queueName",
-  "signal",
-  "arq",
-  "kwargs",
-  "logger",
-];

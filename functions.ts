@@ -44,6 +44,20 @@ export interface JobMeta {
   readonly logger: JobLogger;
 }
 
+/** The fields that the worker's state must not have. */
+export const CONTEXT_FIELDS: readonly (keyof JobMeta)[] = [
+  "jobId",
+  "jobTry",
+  "enqueueTime",
+  "score",
+  "functionName",
+  "queueName",
+  "signal",
+  "arq",
+  "kwargs",
+  "logger",
+];
+
 /**
  * A function's first parameter: {@linkcode JobMeta} and what `onStartup` put on the context.
  *

@@ -12,7 +12,9 @@ import {
   type ResultRecord,
   type Serializer,
 } from "./serializer.ts";
+import { LONGEST_TIMER_MS } from "./sleep.ts";
 import type { Store } from "./store.ts";
+import { checkKeys } from "./validation.ts";
 
 /** What was enqueued. */
 export interface JobDef {
@@ -101,6 +103,25 @@ export function unwrap(record: ResultRecord): unknown {
   return record.r;
 }
 
+const RESULT_KEYS = [
+  "timeout",
+  "pollDelay",
+  "signal",
+] as const satisfies readonly (keyof ResultOptions)[];
+
+/**
+ * Checks the options of a waiting before anything is sent.
+ *
+ * @throws {TypeError | RangeError} if one is unknown or has a bad value.
+ */
+export function checkResultOptions(what: string, options: ResultOptions): void {
+  const [problem] = checkKeys(options, RESULT_KEYS);
+  if (problem !== undefined) throw new TypeError(`${what}: ${problem}`);
+  const { timeout, pollDelay } = options;
+  if (timeout !== undefined) durationMs("timeout", timeout);
+  if (pollDelay !== undefined) durationMs("pollDelay", pollDelay, 1);
+}
+
 /**
  * Waits for a job's result. With `enqueue` the job need not be there yet: it is called once nothing
  * can be missed any more, and says whether the job is new.
@@ -116,7 +137,7 @@ export async function waitForResult(
   using limit = waitLimit(jobId, options);
   const look = () => lookForResult(store, queueName, jobId);
   const onFinished = async (record: Uint8Array | undefined) => {
-    const found = record ?? await look();
+    const found = record ?? await look().catch(() => undefined); // polling will find it
     if (found) onRecord(found);
   };
   const listening = store.onFinished(jobId, onFinished).catch((error) => {
@@ -170,7 +191,8 @@ function waitLimit(jobId: string, { timeout, signal }: ResultOptions) {
   if (timeout !== undefined) {
     const ms = durationMs("timeout", timeout);
     const message = `Job ${jobId} has no result yet after ${ms / 1_000} s`;
-    timers.add(setTimeout(() => reject(new DOMException(message, "TimeoutError")), ms));
+    const onTimeout = () => reject(new DOMException(message, "TimeoutError"));
+    timers.add(setTimeout(onTimeout, Math.min(ms, LONGEST_TIMER_MS)));
   }
   return {
     race: <T>(promises: readonly Promise<T>[]): Promise<T> => Promise.race([end, ...promises]),
@@ -179,7 +201,7 @@ function waitLimit(jobId: string, { timeout, signal }: ResultOptions) {
         const timer = setTimeout(() => {
           timers.delete(timer);
           resolve(undefined);
-        }, ms);
+        }, Math.min(ms, LONGEST_TIMER_MS));
         timers.add(timer);
       }),
     [Symbol.dispose]: () => {

@@ -4,6 +4,7 @@
  */
 import { JobAborted, ResultNotFound } from "./errors.ts";
 import {
+  checkResultOptions,
   type JobDef,
   jobDef,
   type JobResult,
@@ -71,9 +72,11 @@ export class Job<Result = unknown> {
    *
    * @throws {ResultNotFound} if there is neither a job nor a result.
    * @throws {JobAborted} if the job was aborted.
+   * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    * @throws {DOMException} named `TimeoutError` if `timeout` passes first; the job goes on.
    */
   async result(options: ResultOptions = {}): Promise<Result> {
+    checkResultOptions("result", options);
     return unwrap(await waitForResult(this.#source, this, options)) as Result;
   }
 
@@ -110,6 +113,7 @@ export class Job<Result = unknown> {
    * @throws {DOMException} named `TimeoutError` if `timeout` passes first; the request stands.
    */
   async abort(options: ResultOptions = {}): Promise<boolean> {
+    checkResultOptions("abort", options);
     const { store, serializer } = this.#source;
     const { payload } = await this.#lookUp(true);
     const record = encodeResult(this.#abortedRecord(payload), serializer);

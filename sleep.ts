@@ -3,6 +3,9 @@
  * @module
  */
 
+/** Timers cannot be longer: beyond it they fire at once. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** Waits for `ms` milliseconds; rejects with the signal's reason if it aborts before. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -14,7 +17,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     const timer = setTimeout(() => {
       signal?.removeEventListener("abort", onAbort);
       resolve();
-    }, ms);
+    }, Math.min(ms, LONGEST_TIMER_MS));
     signal?.addEventListener("abort", onAbort, { once: true });
   });
 }

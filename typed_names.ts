@@ -17,7 +17,7 @@ export interface WrappedFunction {
 }
 
 /** The function type when no type argument was given: everything is `unknown`. */
-export type UntypedFunction = (ctx: never, ...args: unknown[]) => unknown;
+export type UntypedFunction = (ctx: unknown, ...args: unknown[]) => unknown;
 
 /** The functions of a client that was given no type argument: any name, `unknown` throughout. */
 export type UntypedFunctions = Readonly<Record<string, UntypedFunction>>;

@@ -7,13 +7,14 @@
 import type { ArqClient } from "./client.ts";
 import { CronScheduler } from "./cron_scheduler.ts";
 import { FailedJobs, SettingsError } from "./errors.ts";
-import { callHook, CONTEXT_FIELDS } from "./execution.ts";
+import { callHook } from "./execution.ts";
 import { countersText, HealthRecorder } from "./health.ts";
 import { JobLoop } from "./job_loop.ts";
 import { type Counters, log } from "./worker_log.ts";
 import {
   type ResolvedSettings,
   resolveSettings,
+  shadowProblem,
   type WorkerContext,
   type WorkerSettings,
 } from "./worker_settings.ts";
@@ -202,34 +203,30 @@ export class Worker<State = unknown> implements AsyncDisposable {
   }
 
   async #startUp(settings: ResolvedSettings, state: Record<string, unknown>): Promise<void> {
-    const ctx = contextOf(settings, state);
-    await settings.hooks.onStartup?.(ctx);
-    const { arq: _arq, ...ownState } = ctx as Record<string, unknown>;
-    const shadowing = CONTEXT_FIELDS.filter((field) => field in ownState);
-    if (shadowing.length > 0) {
-      const problem = `ctx: the state must not have ${
-        shadowing.join(", ")
-      }, which every job's context has`;
-      throw new SettingsError("worker settings", [problem]);
-    }
-    Object.assign(state, ownState);
+    await settings.hooks.onStartup?.(contextOf(settings, state));
+    const { arq, ...ownState } = state;
+    const problem = shadowProblem(arq === settings.client ? ownState : state);
+    if (problem !== undefined) throw new SettingsError("worker settings", [problem]);
   }
 
   async #work(settings: ResolvedSettings, loop: JobLoop, stop: AbortSignal): Promise<void> {
     const health = new HealthRecorder(settings);
     const cron = new CronScheduler(settings);
+    const { store } = settings.client;
+    const keepHouse = (now: number) => Promise.all([health.tick(loop, now), cron.tick(now)]);
+    if (stop.aborted) return;
+    const { now } = await store.lookUp(settings.queueName, "", false);
+    await keepHouse(now); // before the first claim: a burst finds what is to run at the start
     const housekeeping = setInterval(() => {
-      if (loop.now === undefined || stop.aborted) return;
-      void health.tick(loop, loop.now);
-      void cron.tick(loop.now);
+      if (loop.now !== undefined && !stop.aborted) void keepHouse(loop.now);
     }, settings.pollDelayMs);
     const onStop = () => {
       const { jobCompletionWaitMs } = settings;
       log.stopping(reasonText(stop.reason), loop, loop.ongoing, jobCompletionWaitMs);
       void loop.stop(jobCompletionWaitMs);
     };
-    if (stop.aborted) return;
-    stop.addEventListener("abort", onStop, { once: true });
+    if (stop.aborted) onStop();
+    else stop.addEventListener("abort", onStop, { once: true });
     using _signals = settings.handleSignals ? handleSignals(this.#stop) : undefined;
     this.#loop = loop;
     try {
@@ -239,7 +236,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
       stop.removeEventListener("abort", onStop);
       this.#past = this.#total();
       this.#loop = undefined;
-      await settings.client.store.removeHealth(settings.healthCheckKey).catch((error) =>
+      await store.removeHealth(settings.healthCheckKey).catch((error) =>
         log.storeFailed("remove the sign of life", error)
       );
     }

@@ -25,11 +25,12 @@ const logger = getLogger(["arq", "worker"]);
 /** Arguments and results are cut at this many characters. */
 const SHOWN = 80;
 /** They would let a payload write its own log lines. */
-const CONTROL_CHARACTERS = /[\p{Cc}]+/gu;
+const CONTROL_CHARACTERS = /[\p{Cc}\u2028\u2029]+/gu;
 
-/** Logs a finished text; braces in it are no placeholders. */
+/** Logs a finished text as one line; braces in it are no placeholders. */
 function write(level: LogLevel, text: string, properties: Record<string, unknown>): void {
-  const message = text.replaceAll("{", "{{").replaceAll("}", "}}");
+  const line = text.replace(CONTROL_CHARACTERS, " ");
+  const message = line.replaceAll("{", "{{").replaceAll("}", "}}");
   if (level === "info") logger.info(message, properties);
   else if (level === "warning") logger.warn(message, properties);
   else logger.error(message, properties);
@@ -43,11 +44,11 @@ function padded(ms: number): string {
   return seconds(ms).padStart(6);
 }
 
-/** A value in one line of at most 80 characters, without control characters. */
+/** A value in at most 80 characters. */
 function shown(value: unknown): string {
   try {
     const text = inspect(value, { depth: 3, breakLength: Infinity, maxStringLength: SHOWN });
-    return curtail(text.replace(CONTROL_CHARACTERS, " "), SHOWN);
+    return curtail(text, SHOWN);
   } catch {
     return "(cannot be shown)"; // A getter of somebody else's object threw.
   }
@@ -122,8 +123,9 @@ export const log = {
       case "failure":
         return line(`! ${ref} failed, ${errorText(outcome.error)}`, { error: outcome.error });
       case "retry": {
-        const delayMs = outcome.delayMs ?? 0;
-        return line(`↻ ${ref} retrying job in ${seconds(delayMs)}s`, { delayMs });
+        const { delayMs = 0, cause } = outcome;
+        const why = cause === undefined ? "" : `, ${errorText(cause)}`;
+        return line(`↻ ${ref} retrying job in ${seconds(delayMs)}s${why}`, { delayMs, cause });
       }
       case "aborted":
         return line(`⊘ ${ref} ${run.ctx ? "aborted" : "aborted before start"}`);

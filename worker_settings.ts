@@ -6,15 +6,17 @@ import { ArqClient, type Connection, makeClient } from "./client.ts";
 import type { CronJob } from "./cron.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
-import type {
-  Func,
-  FuncOptions,
-  JobContext,
-  JobFunction,
-  JobMeta,
-  JobOutcome,
+import {
+  CONTEXT_FIELDS,
+  type Func,
+  type FuncOptions,
+  type JobContext,
+  type JobFunction,
+  type JobMeta,
+  type JobOutcome,
 } from "./functions.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
+import { LONGEST_TIMER_MS } from "./sleep.ts";
 import { checkKeys, show } from "./validation.ts";
 
 /** What `onStartup` and `onShutdown` get: the state all jobs share, and the client. */
@@ -172,7 +174,7 @@ const DURATIONS = [
   "healthCheckInterval",
   "expiresExtra",
 ] as const;
-const TEXTS = ["queueName", "prefix", "healthCheckKey", "timezone"] as const;
+const TEXTS = ["queueName", "prefix", "healthCheckKey"] as const;
 const SERIALIZERS = ["jobSerializer", "jobDeserializer"] as const;
 
 /** Every key that settings may have. */
@@ -182,6 +184,7 @@ export const SETTINGS_KEYS: readonly (keyof WorkerSettings)[] = [
   "connection",
   "keepResult",
   "ctx",
+  "timezone",
   ...HOOKS,
   ...BOOLEANS,
   ...COUNTS,
@@ -230,14 +233,14 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
     queueName,
     burst: settings.burst ?? false,
     maxBurstJobs: settings.maxBurstJobs ?? Infinity,
-    hooks: Object.fromEntries(HOOKS.map((name) => [name, settings[name]?.bind(settings)])) as Hooks,
+    hooks: hooksOf(settings),
     handleSignals: settings.handleSignals ?? false,
     jobCompletionWaitMs: ms("jobCompletionWait", 0),
     abortGraceMs: ms("abortGrace", 1_000),
     maxJobs,
-    pollDelayMs: ms("pollDelay", 500, 1),
+    pollDelayMs: Math.min(ms("pollDelay", 500, 1), LONGEST_TIMER_MS),
     queueReadLimit: settings.queueReadLimit ?? Math.max(5 * maxJobs, 100),
-    leaseMs: ms("lease", 30_000, MIN_LEASE_MS),
+    leaseMs: Math.min(ms("lease", 30_000, MIN_LEASE_MS), LONGEST_TIMER_MS),
     healthCheckIntervalMs: ms("healthCheckInterval", 3_600_000, 1),
     healthCheckKey: settings.healthCheckKey ?? `${queueName}:health-check`,
     state: { ...settings.ctx as Record<string, unknown> | undefined },
@@ -248,6 +251,13 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
   };
   if (problems.length > 0 || !client) throw new SettingsError("worker settings", problems);
   return { ...resolved, client };
+}
+
+/** What is wrong with a worker's state: it must not hide what every job's context has. */
+export function shadowProblem(state: object): string | undefined {
+  const shadowing = CONTEXT_FIELDS.filter((field) => field in state);
+  if (shadowing.length === 0) return undefined;
+  return `ctx: the state must not have ${shadowing.join(", ")}, which every job's context has`;
 }
 
 function typeProblems(settings: WorkerSettings<never>): string[] {
@@ -274,13 +284,38 @@ function typeProblems(settings: WorkerSettings<never>): string[] {
     (value) => Number.isSafeInteger(value) && value as number >= 1,
   );
   check(TEXTS, "a text that is not empty", (value) => typeof value === "string" && value !== "");
+  check(["timezone"], 'an IANA name such as "Europe/London"', isTimeZone);
   check(["ctx"], "an object", isObject);
+  const shadowing = isObject(settings.ctx) ? shadowProblem(settings.ctx ?? {}) : undefined;
+  if (shadowing !== undefined) problems.push(shadowing);
   check(
     ["cronJobs"],
     "a list of what cron() returns",
-    (value) => Array.isArray(value) && value.every((job) => isObject(job) && "schedule" in job),
+    (value) => Array.isArray(value) && value.every(isCronJob),
   );
   return problems;
+}
+
+function isCronJob(value: unknown): value is CronJob {
+  return typeof value === "object" && value !== null && "schedule" in value;
+}
+
+/** The hooks as functions, bound to the settings they may be methods of. */
+function hooksOf(settings: WorkerSettings<never>): Hooks {
+  const bound = HOOKS.map((name) => {
+    const hook: unknown = settings[name];
+    return [name, typeof hook === "function" ? hook.bind(settings) : undefined];
+  });
+  return Object.fromEntries(bound);
+}
+
+function isTimeZone(value: unknown): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: value as string });
+    return typeof value === "string";
+  } catch {
+    return false;
+  }
 }
 
 function registerAll(
@@ -298,7 +333,10 @@ function registerAll(
     if (name === "") {
       return problems.push("functions: a function without a name needs func(fn, { name })");
     }
-    if (registered.has(name)) return problems.push(`functions: two functions are named "${name}"`);
+    if (registered.has(name)) {
+      const problem = `two functions are named "${name}", give one of them another name`;
+      return problems.push(`functions: ${problem}`);
+    }
     try {
       registered.set(name, { name, fn, isSlot, ...functionLimits(name, options, defaults) });
     } catch (error) {
@@ -318,7 +356,7 @@ function registerAll(
     register(isList ? ownName : key, fn, options, false);
   }
   if (Array.isArray(cronJobs)) {
-    for (const job of cronJobs as readonly CronJob[]) {
+    for (const job of cronJobs.filter(isCronJob)) {
       register(
         job.name,
         job.fn as AnyJobFunction | string,
@@ -387,15 +425,28 @@ function keepMs(
 
 function clientOf(settings: WorkerSettings<never>): ArqClient {
   const { connection = "redis://localhost:6379" } = settings;
-  if (isClient(connection)) return connection;
   const { jobSerializer, jobDeserializer, expiresExtra, prefix, queueName } = settings;
-  return makeClient(connection, {
-    jobSerializer,
-    jobDeserializer,
+  if (isClient(connection)) {
+    checkAgainstPool("prefix", prefix, connection.store.prefix);
+    checkAgainstPool("jobSerializer", jobSerializer, connection.serializer);
+    checkAgainstPool("jobDeserializer", jobDeserializer, connection.deserializer);
+    return connection;
+  }
+  const textOf = (value: unknown) => typeof value === "string" && value !== "" ? value : undefined;
+  const functionOf = <T>(value: T) => typeof value === "function" ? value : undefined;
+  return makeClient(connection, { // what is of a wrong type is a problem of its own
+    jobSerializer: functionOf(jobSerializer),
+    jobDeserializer: functionOf(jobDeserializer),
     expiresExtra,
-    prefix,
-    defaultQueueName: queueName,
+    prefix: textOf(prefix),
+    defaultQueueName: textOf(queueName),
   });
+}
+
+/** A pool that was handed in has these already; another value would be passed over in silence. */
+function checkAgainstPool(name: string, value: unknown, ofPool: unknown): void {
+  if (value === undefined || value === ofPool) return;
+  throw new TypeError(`${name} is the pool's where connection is one: give it to createPool`);
 }
 
 /** Recognises a pool, also one made by another copy of the library. */

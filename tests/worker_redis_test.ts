@@ -1,0 +1,254 @@
+/** What only Redis can do to a worker: keys of wrong types, restarts, connections that break. */
+import { createClient } from "@redis/client";
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import {
+  type ArqClient,
+  checkHealth,
+  createPool,
+  DeserializationError,
+  type JobContext,
+  QueueConnectionError,
+  Worker,
+} from "../mod.ts";
+import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
+import { Gate, pause, until } from "./_worker.ts";
+
+const hello = () => "hello";
+const DURABLE = ["--appendonly", "yes", "--appendfsync", "always"];
+
+/** A worker that runs until it is disposed of. */
+function start(worker: Worker): AsyncDisposable & { readonly ended: Promise<void> } {
+  const ended = worker.run();
+  ended.catch(() => {}); // told by whoever awaits it
+  return {
+    ended,
+    [Symbol.asyncDispose]: async () => {
+      await worker.close();
+      await ended;
+    },
+  };
+}
+
+async function clientIds(arq: ArqClient): Promise<string[]> {
+  const list = String(await arq.redis.sendCommand(["CLIENT", "LIST"]));
+  return list.trim().split("\n").map((line) => /^id=(\d+)/.exec(line)?.[1] ?? "");
+}
+
+describe("A worker on Redis", () => {
+  let server: RedisServer;
+  before(async () => {
+    server = await startRedis();
+  });
+  after(() => server.stop());
+
+  it("fails a job whose key is of a wrong type, and runs the others of its batch", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const first = await arq.enqueueJob("hello", [], { deferUntil: 1 });
+    const bad = await arq.enqueueJob("hello", [], { jobId: "bad", deferUntil: 2 });
+    const last = await arq.enqueueJob("hello", [], { deferUntil: 3 });
+    await arq.redis.sendCommand(["DEL", `${prefix}job:bad`]);
+    await arq.redis.sendCommand(["HSET", `${prefix}job:bad`, "a", "b"]);
+    const worker = new Worker({ functions: { hello }, connection: arq, burst: true });
+    await worker.run();
+    assert.equal(String(worker), "<Worker j_complete=2 j_failed=1 j_retried=0 j_ongoing=0>");
+    assert.equal(await first.result(), "hello");
+    assert.equal(await last.result(), "hello");
+    assert.ok(bad);
+    await assert.rejects(bad.result(), DeserializationError);
+    assert.equal(await arq.redis.sendCommand(["EXISTS", `${prefix}job:bad`]), 0);
+  });
+
+  for (const key of ["in-progress", "retry", "result"]) {
+    it(`goes on when the ${key} key of a job is of a wrong type`, async () => {
+      const prefix = randomPrefix();
+      await using arq = await createPool(server.url, { prefix });
+      await arq.enqueueJob("hello", [], { jobId: "odd", deferUntil: 1 });
+      await arq.redis.sendCommand(["HSET", `${prefix}${key}:odd`, "a", "b"]);
+      await arq.redis.sendCommand(["PEXPIRE", `${prefix}${key}:odd`, "60000"]);
+      await using _worker = start(new Worker({ functions: { hello }, connection: arq }));
+      assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+    });
+  }
+
+  it("says in one line what is wrong when it cannot connect", async () => {
+    const settings = { host: "127.0.0.1", port: 1, connRetries: 0 };
+    const worker = new Worker({ functions: { hello }, connection: settings });
+    const refused = {
+      name: "QueueConnectionError",
+      message: "Redis at 127.0.0.1:1: connection refused; is the server running there?",
+    };
+    await assert.rejects(worker.run(), refused);
+    await assert.rejects(checkHealth({ functions: { hello }, connection: settings }), refused);
+  });
+
+  it("stops trying to connect when it is told to stop", async () => {
+    const settings = { host: "127.0.0.1", port: 1, connRetries: Infinity, connRetryDelay: 60_000 };
+    const worker = new Worker({ functions: { hello }, connection: settings });
+    const running = worker.run();
+    await pause(20);
+    await worker.close();
+    await running;
+  });
+
+  it("closes its own connections and leaves those of a client that was given", async () => {
+    const client = createClient({ url: server.url, RESP: 2 });
+    client.on("error", () => {});
+    await client.connect();
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const before = await clientIds(arq);
+    for (const connection of [server.url, client]) {
+      const worker = new Worker({ functions: { hello }, connection, prefix });
+      {
+        await using _running = start(worker);
+        assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+        const during = await clientIds(arq);
+        assert.ok(during.length > before.length + 1, "its own, and one to wait for results");
+      }
+      // The client's own connection to wait for results stays.
+      await until(
+        "they are closed",
+        async () => (await clientIds(arq)).length <= before.length + 1,
+      );
+    }
+    assert.equal(await client.ping(), "PONG");
+    client.destroy();
+  });
+
+  it("goes on when its connections are killed", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const worker = new Worker({ functions: { hello }, connection: server.url, prefix });
+    await using _running = start(worker);
+    assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+    await arq.redis.sendCommand(["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    for (let i = 0; i < 5; i++) {
+      assert.equal(await arq.call("hello", [], { timeout: 10_000 }), "hello");
+    }
+  });
+
+  it("goes on after SCRIPT FLUSH", async () => {
+    await using arq = await createPool(server.url, { prefix: randomPrefix() });
+    await using _running = start(new Worker({ functions: { hello }, connection: arq }));
+    assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+    await arq.redis.sendCommand(["SCRIPT", "FLUSH"]);
+    assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+  });
+
+  it("takes ten of a hundred thousand jobs about as fast as ten of a thousand", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const fill = async (count: number) => {
+      for (let i = 0; i < count; i += 20_000) {
+        await arq.enqueueJobs(
+          Array.from({ length: Math.min(20_000, count - i) }, () => ({ name: "hello" })),
+        );
+      }
+    };
+    const claimMs = async () => {
+      const times: number[] = [];
+      for (let i = 0; i < 15; i++) {
+        const startedAt = performance.now();
+        await arq.store.claim(arq.defaultQueueName, "me", 10, 60_000);
+        times.push(performance.now() - startedAt);
+      }
+      return Math.min(...times); // the others were waiting for the machine
+    };
+    await fill(1_000);
+    const few = await claimMs();
+    await fill(100_000);
+    const many = await claimMs();
+    assert.ok(many < 3 * few + 2, `${few} ms of a thousand, ${many} ms of a hundred thousand`);
+    await arq.redis.sendCommand(["FLUSHDB"]); // the server is this file's own
+  });
+});
+
+describe("A worker whose Redis restarts", () => {
+  it("lets the running job go on and records its result when Redis is back", async () => {
+    await using server = await startRedis({ args: DURABLE });
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const gate = new Gate();
+    let signal: AbortSignal | undefined;
+    const wait = async (ctx: JobContext) => {
+      signal = ctx.signal;
+      await gate.pass();
+      return `try ${ctx.jobTry}`;
+    };
+    const worker = new Worker({ functions: { wait, hello }, connection: server.url, prefix });
+    await using _running = start(worker);
+    const job = await arq.enqueueJob("wait");
+    await gate.reached();
+    await server.restart();
+    gate.open();
+    assert.equal(await job.result({ timeout: 20_000 }), "try 1");
+    assert.equal(signal?.aborted, false);
+    assert.equal(await arq.call("hello", [], { timeout: 10_000 }), "hello");
+    assert.equal(worker.jobsComplete, 2);
+  });
+
+  it("keeps a result that ended while Redis was away", async () => {
+    await using server = await startRedis({ args: DURABLE });
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const gate = new Gate();
+    const connection = { host: "127.0.0.1", port: server.port, timeout: 500 };
+    const worker = new Worker({
+      functions: { wait: () => gate.pass().then(() => "kept") },
+      connection,
+      prefix,
+      pollDelay: 50,
+    });
+    await using _running = start(worker);
+    const job = await arq.enqueueJob("wait");
+    await gate.reached();
+    server.kill("SIGKILL");
+    gate.open();
+    await until("its end", () => worker.jobsComplete === 1);
+    await pause(700); // the first attempt to record it has failed by then
+    await server.restart();
+    assert.equal(await job.result({ timeout: 20_000 }), "kept");
+  });
+
+  it("can be stopped while Redis is away, and loses nothing", async () => {
+    await using server = await startRedis({ args: DURABLE });
+    const prefix = randomPrefix();
+    const gate = new Gate();
+    const connection = { host: "127.0.0.1", port: server.port, timeout: 300 };
+    const worker = new Worker({
+      functions: { wait: (ctx: JobContext) => gate.pass(ctx.signal) },
+      connection,
+      prefix,
+      pollDelay: 50,
+      lease: 500,
+    });
+    const running = start(worker);
+    {
+      await using arq = await createPool(server.url, { prefix });
+      await arq.enqueueJob("wait", [], { jobId: "w" });
+      await gate.reached();
+    }
+    server.kill("SIGKILL");
+    const startedAt = performance.now();
+    await running[Symbol.asyncDispose]();
+    assert.ok(performance.now() - startedAt < 10_000);
+    await server.restart();
+    await using arq = await createPool(server.url, { prefix });
+    const tell = (ctx: JobContext) => `try ${ctx.jobTry}`;
+    await using _next = start(new Worker({ functions: { wait: tell }, connection: arq }));
+    assert.equal(await arq.job("w").result({ timeout: 10_000 }), "try 2");
+  });
+
+  it("rejects a client's call in time while Redis is away", async () => {
+    await using server = await startRedis();
+    const settings = { host: "127.0.0.1", port: server.port, timeout: 300 };
+    await using arq = await createPool(settings, { prefix: randomPrefix() });
+    server.kill("SIGKILL");
+    const startedAt = performance.now();
+    await assert.rejects(arq.enqueueJob("hello"), QueueConnectionError);
+    await assert.rejects(arq.call("hello", [], { timeout: 2_000 }));
+    assert.ok(performance.now() - startedAt < 5_000);
+  });
+});

@@ -1,0 +1,366 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  cron,
+  func,
+  type JobContext,
+  JobExecutionFailed,
+  SettingsError,
+  Worker,
+  type WorkerSettings,
+} from "../mod.ts";
+import { resolveSettings } from "../worker_settings.ts";
+import { scenarios } from "./_worker.ts";
+
+const noop = () => {};
+const functions = { noop };
+
+/** The problems of settings that may be anything, as a program without types has them. */
+function problemsOf(settings: unknown): readonly string[] {
+  try {
+    new Worker(settings as WorkerSettings);
+  } catch (error) {
+    assert.ok(error instanceof SettingsError, String(error));
+    assert.equal(
+      error.message,
+      ["Cannot use these worker settings:", ...error.problems].join("\n  "),
+    );
+    return error.problems;
+  }
+  return [];
+}
+
+describe("Worker settings", () => {
+  it("need at least one function", () => {
+    const problem = "functions is empty, and so is cronJobs: give the worker at least one function";
+    assert.deepEqual(problemsOf({}), [problem]);
+    assert.deepEqual(problemsOf({ functions: [] }), [problem]);
+    assert.deepEqual(problemsOf({ cronJobs: [cron(function tick() {}, "0 0 * * *")] }), []);
+  });
+
+  it("have arq's defaults", () => {
+    const { client, hooks, functions: registered, ...rest } = resolveSettings({ functions });
+    assert.equal(client.defaultQueueName, "arq:queue");
+    assert.equal(client.store.address, "localhost:6379");
+    assert.deepEqual(hooks, {
+      onStartup: undefined,
+      onShutdown: undefined,
+      onJobStart: undefined,
+      onJobEnd: undefined,
+      afterJobEnd: undefined,
+    });
+    assert.deepEqual(
+      { ...registered.get("noop"), fn: undefined },
+      {
+        name: "noop",
+        fn: undefined,
+        isSlot: false,
+        timeoutMs: 300_000,
+        keepMs: 3_600_000,
+        maxTries: 5,
+      },
+    );
+    assert.deepEqual(rest, {
+      keepResultMs: 3_600_000,
+      cronJobs: [],
+      ownsClient: true,
+      queueName: "arq:queue",
+      burst: false,
+      maxBurstJobs: Infinity,
+      handleSignals: false,
+      jobCompletionWaitMs: 0,
+      abortGraceMs: 1_000,
+      maxJobs: 10,
+      pollDelayMs: 500,
+      queueReadLimit: 100,
+      leaseMs: 30_000,
+      healthCheckIntervalMs: 3_600_000,
+      healthCheckKey: "arq:queue:health-check",
+      state: {},
+      retryJobs: true,
+      allowAbortJobs: true,
+      timezone: undefined,
+      logResults: true,
+    });
+  });
+
+  it("read five times maxJobs from the queue, if that is more than 100", () => {
+    assert.equal(resolveSettings({ functions, maxJobs: 50 }).queueReadLimit, 250);
+    assert.equal(resolveSettings({ functions, maxJobs: 50, queueReadLimit: 7 }).queueReadLimit, 7);
+  });
+
+  it("take durations as milliseconds, as an object or from Temporal", () => {
+    const { jobCompletionWaitMs, pollDelayMs, leaseMs, keepResultMs } = resolveSettings({
+      functions,
+      jobCompletionWait: { minutes: 1, seconds: 30 },
+      pollDelay: 250,
+      lease: Temporal.Duration.from({ seconds: 10 }),
+      keepResult: "forever",
+    });
+    const read = [jobCompletionWaitMs, pollDelayMs, leaseMs, keepResultMs];
+    assert.deepEqual(read, [90_000, 250, 10_000, "forever"]);
+  });
+
+  it("report every problem at once", () => {
+    const problems = problemsOf({
+      functions: { noop: 3 },
+      maxJob: 5,
+      maxTries: 0,
+      pollDelay: -1,
+      burst: "yes",
+      onStartup: 7,
+      timezone: "Mars/Phobos",
+      connection: { host: "localhost", prot: 6380, port: 0 },
+    });
+    const expected = [
+      'unknown option "maxJob"; did you mean "maxJobs"?',
+      "maxTries must be a whole number of 1 or more, got 0",
+      "pollDelay must be 1 or more, got -1",
+      'burst must be true or false, got "yes"',
+      "onStartup must be a function, got 7",
+      'timezone must be an IANA name such as "Europe/London", got "Mars/Phobos"',
+      "functions.noop must be a function or what func() returns, got 3",
+      'unknown option "prot"; did you mean "port"?',
+      "port must be a whole number from 1 to 65535, got 0",
+    ];
+    assert.deepEqual([...problems].sort(), expected.sort());
+  });
+
+  for (
+    const [what, settings, problem] of [
+      ["no object", null, "they must be an object, got null"],
+      ["a text", "redis://", 'they must be an object, got "redis://"'],
+      ["a key without a near one", { functions, xyz: 1 }, 'unknown option "xyz"'],
+      [
+        "a name of Python's",
+        { functions, max_jobs: 1 },
+        'unknown option "max_jobs"; did you mean "maxJobs"?',
+      ],
+      [
+        "a fraction of a job",
+        { functions, maxJobs: 1.5 },
+        "maxJobs must be a whole number of 1 or more, got 1.5",
+      ],
+      [
+        "-1 for no limit",
+        { functions, maxBurstJobs: -1 },
+        "maxBurstJobs must be a whole number of 1 or more, got -1",
+      ],
+      [
+        "a negative duration",
+        { functions, keepResult: -5 },
+        "keepResult must be 0 or more, got -5",
+      ],
+      [
+        "an unknown unit",
+        { functions, jobTimeout: { second: 5 } },
+        'jobTimeout has an unknown unit "second"; use days, hours, minutes, seconds, milliseconds',
+      ],
+      ["no timeout at all", { functions, jobTimeout: 0 }, "jobTimeout must be 1 or more, got 0"],
+      ["too short a lease", { functions, lease: 5 }, "lease must be 100 or more, got 5"],
+      [
+        "an empty queue name",
+        { functions, queueName: "" },
+        'queueName must be a text that is not empty, got ""',
+      ],
+      [
+        "a number as prefix",
+        { functions, prefix: 5 },
+        "prefix must be a text that is not empty, got 5",
+      ],
+      [
+        "a text as serializer",
+        { functions, jobSerializer: "json" },
+        'jobSerializer must be a function, got "json"',
+      ],
+      [
+        "a negative expiresExtra",
+        { functions, expiresExtra: -1 },
+        "expiresExtra must be 1 or more, got -1",
+      ],
+      [
+        "a number of functions",
+        { functions: 5 },
+        "functions must be a record or a list of functions, got 5",
+      ],
+      [
+        "cron jobs that are none",
+        { functions, cronJobs: [{}] },
+        "cronJobs must be a list of what cron() returns, got [{}]",
+      ],
+      [
+        "one cron job",
+        { functions, cronJobs: cron(noop, "0 0 * * *") },
+        /^cronJobs must be a list of what cron\(\) returns, got \{/,
+      ],
+      [
+        "a function without a name",
+        { functions: [() => {}] },
+        "functions: a function without a name needs func(fn, { name })",
+      ],
+      [
+        "two functions of one name",
+        { functions: [noop, func(noop)] },
+        'functions: two functions are named "noop", give one of them another name',
+      ],
+      ["a function called like a cron job", {
+        functions: { "cron:noop": noop },
+        cronJobs: [cron(noop, "0 0 * * *")],
+      }, 'functions: two functions are named "cron:noop", give one of them another name'],
+      [
+        "an unknown option of a function",
+        { functions: { a: func(noop, { timout: 5 } as never) } },
+        'functions.a: unknown option "timout"; did you mean "timeout"?',
+      ],
+      [
+        "tries of a function below 1",
+        { functions: { a: func(noop, { maxTries: 0 }) } },
+        "functions.a: maxTries must be 1 or more, got 0",
+      ],
+      [
+        "a bad duration of a function",
+        { functions: { a: func(noop, { keepResult: -1 }) } },
+        "functions.a: keepResult must be 0 or more, got -1",
+      ],
+      [
+        "a bad connection string",
+        { functions, connection: "http://x" },
+        /^a connection string starts with redis:\/\/.*got "http:"$/,
+      ],
+      [
+        "a connection that is none",
+        { functions, connection: 6379 },
+        /^A connection is a connection string, .*got 6379$/,
+      ],
+      [
+        "state that hides the context",
+        { functions, ctx: { jobId: 1, arq: 2 } },
+        "ctx: the state must not have jobId, arq, which every job's context has",
+      ],
+    ] as const
+  ) {
+    it(`refuse ${what} in one clear line`, () => {
+      const problems = problemsOf(settings);
+      assert.equal(problems.length, 1, problems.join("\n"));
+      if (typeof problem === "string") assert.equal(problems[0], problem);
+      else assert.match(problems[0] ?? "", problem);
+    });
+  }
+
+  it("do not change the object they are read from", () => {
+    const settings = Object.freeze({ functions: Object.freeze({ noop }), ctx: Object.freeze({}) });
+    new Worker(settings);
+  });
+});
+
+scenarios("A function by module specifier", (scenario) => {
+  const module = import.meta.resolve("./data/lazy_functions.ts");
+
+  scenario("is imported when its first job runs, and not before", async (scene) => {
+    const startedAt = performance.now();
+    const job = await scene.arq.enqueueJob("loaded");
+    await scene.burst({ functions: { loaded: func(`${module}?${scene.prefix}`) } });
+    const loadedAt = Number(await job.result());
+    assert.ok(loadedAt > startedAt);
+  });
+
+  scenario("is the export after the #, under its own name in a list", async (scene) => {
+    const job = await scene.arq.enqueueJob("triple", [2]);
+    const other = await scene.arq.enqueueJob("thrice", [3]);
+    const worker = scene.worker({
+      functions: [func(`${module}#triple`), func(`${module}#triple`, { name: "thrice" })],
+    });
+    assert.equal(await worker.runCheck(), 2);
+    assert.deepEqual([await job.result(), await other.result()], [6, 9]);
+  });
+
+  scenario("fails its job, and no other, where there is no such thing", async (scene) => {
+    const jobs = await scene.arq.enqueueJobs([
+      { name: "noModule" },
+      { name: "noExport" },
+      { name: "noFunction" },
+      { name: "noop" },
+    ]);
+    await scene.burst({
+      functions: {
+        noModule: func(`${module}x`),
+        noExport: func(`${module}#missing`),
+        noFunction: func(`${module}#notAFunction`),
+        noop,
+      },
+    });
+    const [noModule, noExport, noFunction, good] = await Promise.all(
+      jobs.map((job) => job?.resultInfo()),
+    );
+    assert.equal(noModule?.success, false);
+    assert.match(String(noModule?.result), /lazy_functions\.tsx/);
+    assert.ok(noExport?.result instanceof JobExecutionFailed);
+    assert.match(noExport.result.message, /exports no function "missing"$/);
+    assert.match(String(noFunction?.result), /exports no function "notAFunction"$/);
+    assert.equal(good?.success, true);
+  });
+
+  scenario("can be a cron job", async (scene) => {
+    const hour = (Temporal.Now.zonedDateTimeISO("UTC").hour + 12) % 24;
+    const when = { hour, minute: 0, timezone: "UTC", runAtStartup: true };
+    const worker = await scene.burst({ cronJobs: [cron(`${module}#triple`, when)] });
+    assert.equal(worker.jobsComplete, 1);
+    const keys = await scene.keys();
+    assert.ok(keys.some((key) => key.startsWith("result:cron:triple:")), String(keys));
+    scene.leaves(...keys.filter((key) => key.startsWith("in-progress:")));
+  });
+});
+
+scenarios("Serializers of the program's own", (scenario) => {
+  const jobSerializer = (record: unknown) => new TextEncoder().encode(JSON.stringify(record));
+  const jobDeserializer = (bytes: Uint8Array) => JSON.parse(new TextDecoder().decode(bytes));
+  const json = { jobSerializer, jobDeserializer };
+  const add = (_ctx: JobContext, a: number, b: { c: number }) => ({ sum: a + b.c });
+
+  scenario("carry jobs, results and errors", async (scene) => {
+    const arq = await scene.pool(json);
+    const job = await arq.enqueueJob("add", [1, { c: 2 }]);
+    const bad = await arq.enqueueJob("fail");
+    const fail = () => Promise.reject(new RangeError("as JSON"));
+    await scene.burst({ functions: { add, fail }, ...json });
+    assert.deepEqual(await job.result(), { sum: 3 });
+    await assert.rejects(bad.result(), { name: "RangeError", message: "as JSON" });
+    assert.equal((await arq.allJobResults()).length, 2);
+  });
+
+  scenario("are the pool's where a worker is given one", async (scene) => {
+    const arq = await scene.pool(json);
+    await arq.enqueueJob("add", [1, { c: 2 }]);
+    const worker = await scene.burst({ functions: { add }, connection: arq });
+    assert.equal(worker.jobsComplete, 1);
+    assert.throws(
+      () =>
+        scene.worker({
+          functions: { add },
+          connection: arq,
+          jobSerializer: () => new Uint8Array(),
+        }),
+      /jobSerializer is the pool's where connection is one: give it to createPool/,
+    );
+  });
+
+  scenario("that differ from the client's fail the job, and the worker goes on", async (scene) => {
+    const job = await scene.arq.enqueueJob("add", [1, { c: 2 }], { deferUntil: 1 });
+    const arq = await scene.pool(json);
+    const good = await arq.enqueueJob("add", [1, { c: 2 }]);
+    const worker = await scene.burst({ functions: { add }, ...json });
+    assert.equal(String(worker), "<Worker j_complete=1 j_failed=1 j_retried=0 j_ongoing=0>");
+    assert.deepEqual(await good.result(), { sum: 3 });
+    assert.match(String((await arq.job(job.jobId).resultInfo())?.result), /DeserializationError/);
+  });
+
+  scenario("that always throw still let every job end", async (scene) => {
+    const broken = () => {
+      throw new Error("broken serializer");
+    };
+    const job = await scene.arq.enqueueJob("add", [1, { c: 2 }]);
+    const worker = await scene.burst({ functions: { add }, jobSerializer: broken });
+    assert.equal(worker.jobsFailed, 1);
+    await assert.rejects(job.result(), /broken serializer/);
+  });
+});
