@@ -273,6 +273,7 @@ export class RedisConnection {
   }
 
   #isTransient(error: unknown): boolean {
+    if (error instanceof QueueConnectionError) return false;
     const word = firstWord(error);
     if (word === undefined) return true;
     return TRANSIENT.has(word) || this.#target.retryOnError.includes(word) ||

@@ -182,7 +182,8 @@ export class Worker<State = unknown> implements AsyncDisposable {
     stop: AbortSignal,
     onFailure: JobLoop["onFailure"],
   ): Promise<void> {
-    const { client, ownsClient, hooks } = settings;
+    const { client, ownsClient } = settings;
+    using _signals = settings.handleSignals ? handleSignals(this.#stop) : undefined;
     log.starting(settings.functions.keys());
     const state = { ...settings.state };
     try {
@@ -192,9 +193,11 @@ export class Worker<State = unknown> implements AsyncDisposable {
         (error) => log.storeFailed("read the store's info", error),
       );
       await this.#startUp(settings, state);
-      await this.#work(settings, new JobLoop(settings, state, onFailure), stop);
-      const { onShutdown } = hooks;
-      if (onShutdown) await callHook("onShutdown", () => onShutdown(contextOf(settings, state)));
+      try {
+        await this.#work(settings, new JobLoop(settings, state, onFailure), stop);
+      } finally {
+        await this.#shutDown(settings, state);
+      }
     } catch (error) {
       if (!stop.aborted || error !== stop.reason) throw error;
     } finally {
@@ -207,6 +210,11 @@ export class Worker<State = unknown> implements AsyncDisposable {
     const { arq, ...ownState } = state;
     const problem = shadowProblem(arq === settings.client ? ownState : state);
     if (problem !== undefined) throw new SettingsError("worker settings", [problem]);
+  }
+
+  async #shutDown(settings: ResolvedSettings, state: Record<string, unknown>): Promise<void> {
+    const { onShutdown } = settings.hooks;
+    if (onShutdown) await callHook("onShutdown", () => onShutdown(contextOf(settings, state)));
   }
 
   async #work(settings: ResolvedSettings, loop: JobLoop, stop: AbortSignal): Promise<void> {
@@ -227,7 +235,6 @@ export class Worker<State = unknown> implements AsyncDisposable {
     };
     if (stop.aborted) onStop();
     else stop.addEventListener("abort", onStop, { once: true });
-    using _signals = settings.handleSignals ? handleSignals(this.#stop) : undefined;
     this.#loop = loop;
     try {
       await loop.run();

@@ -213,8 +213,10 @@ function redisBackend(): Backend {
       const client = await openProbe();
       const leases = `${queueName}:leases`;
       for (const member of await client.zRange(leases, 0, -1)) {
-        await client.del(`${prefix}in-progress:${member.slice(member.indexOf(":") + 1)}`);
-        await client.zAdd(leases, { score: 1, value: member }, { condition: "XX" });
+        const jobId = member.slice(member.indexOf(":") + 1);
+        await client.del(`${prefix}in-progress:${jobId}`);
+        await client.zAdd(leases, { score: 2, value: member }, { condition: "XX" });
+        await client.zAdd(queueName, { score: 2, value: jobId }, { condition: "XX" });
       }
     },
     clear: async (prefix) => {

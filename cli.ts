@@ -1,0 +1,229 @@
+#!/usr/bin/env bun
+/**
+ * The command line.
+ *
+ * ```sh
+ * deno run -A jsr:@arq/arq/cli worker settings.ts     # Deno
+ * bunx arq worker settings.ts                         # Bun
+ * ```
+ *
+ * The settings are a module, with no build step: its default export, its own exports, or the export
+ * named after a `#`.
+ *
+ * ```ts
+ * import type { JobContext } from "@arq/arq";
+ *
+ * export const functions = { double: (_ctx: JobContext, n: number): number => 2 * n };
+ * ```
+ *
+ * The worker ends at SIGINT, SIGTERM or SIGHUP: it claims nothing more, lets jobs run for
+ * `jobCompletionWait`, hands the others back, and exits with 0. A second signal ends it at once.
+ * `worker --help` lists the options.
+ *
+ * In Deno a worker needs `--allow-net=HOST:PORT` for its store and `--allow-read` for the folder
+ * of its settings. `ARQ_URL` is heeded with `--allow-env=ARQ_URL`, `--watch` also needs to read the
+ * folders it watches.
+ * @module
+ */
+import { dispose } from "@logtape/logtape";
+import process from "node:process";
+import { isMainThread, parentPort, workerData } from "node:worker_threads";
+import {
+  Arguments,
+  commandHelp,
+  type CommandSpec,
+  COMMON_OPTIONS,
+  programHelp,
+  UsageError,
+} from "./cli_arguments.ts";
+import { type LogFormat, reportFailure, setUpLog, wantsColours } from "./cli_log.ts";
+import { locateExport, missingPermission, placeIn } from "./cli_settings.ts";
+import { reloadOnChange, type ThreadOrder } from "./cli_watch.ts";
+import { type Host, readStyle, runWorkerCommand, WORKER } from "./cli_worker.ts";
+import { ArqError, SettingsError } from "./errors.ts";
+import { nearest } from "./validation.ts";
+
+/** The version in the manifests; a test compares them. */
+const VERSION = "0.1.0";
+const PROGRAM = "arq";
+const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
+
+interface Command {
+  readonly spec: CommandSpec;
+  readonly run: (args: Arguments, host: Host, line: readonly string[]) => Promise<number>;
+}
+
+const COMMANDS: readonly Command[] = [
+  { spec: WORKER, run: runOrReload },
+];
+
+/** How failures are reported; the command's options may change it. */
+const report: { format: LogFormat; isVerbose: boolean } = { format: "pretty", isVerbose: false };
+
+/** Follows a command line, without the program's name; resolves with the exit code. */
+export function main(line: readonly string[]): Promise<number> {
+  return follow(line, { ...processHost, hasColours: wantsColours() });
+}
+
+async function follow(line: readonly string[], host: Host): Promise<number> {
+  try {
+    return await dispatch(line, host);
+  } catch (error) {
+    return reportError(error);
+  } finally {
+    await dispose();
+  }
+}
+
+async function dispatch(line: readonly string[], host: Host): Promise<number> {
+  const [name, ...rest] = line;
+  if (name === undefined || name.startsWith("-")) return runProgram(line);
+  const command = COMMANDS.find(({ spec }) => spec.name === name);
+  if (!command) throw unknownCommand(name);
+  const { spec } = command;
+  const args = new Arguments(rest, [...spec.options, ...COMMON_OPTIONS]);
+  if (args.switch("help")) return print(commandHelp(PROGRAM, spec));
+  if (args.switch("version")) return print(`${PROGRAM} ${VERSION}`);
+  report.format = args.value("log-format") === "json" ? "json" : "pretty";
+  report.isVerbose = args.switch("verbose") ?? false;
+  checkOperands(spec, args.operands);
+  return await command.run(args, host, line);
+}
+
+function runProgram(line: readonly string[]): number {
+  const args = new Arguments(line, COMMON_OPTIONS);
+  const help = programHelp(PROGRAM, COMMANDS.map(({ spec }) => spec));
+  if (args.switch("help")) return print(help);
+  if (args.switch("version")) return print(`${PROGRAM} ${VERSION}`);
+  console.error(help);
+  return 2;
+}
+
+function print(text: string): number {
+  console.log(text);
+  return 0;
+}
+
+function unknownCommand(name: string): UsageError {
+  const names = COMMANDS.map(({ spec }) => spec.name);
+  const near = nearest(name, names) ?? (/[./#]/.test(name) ? `worker ${name}` : undefined);
+  const hint = near === undefined
+    ? `the commands are ${names.join(", ")}`
+    : `did you mean ${near}?`;
+  return new UsageError(`unknown command ${name}; ${hint}`);
+}
+
+function checkOperands({ name, operands }: CommandSpec, given: readonly string[]): void {
+  const missing = operands[given.length];
+  const help = `see ${PROGRAM} ${name} --help`;
+  if (missing !== undefined) throw new UsageError(`${name} needs ${missing}; ${help}`);
+  const needless = given[operands.length];
+  if (needless !== undefined) throw new UsageError(`${name} does not take "${needless}"; ${help}`);
+}
+
+async function runOrReload(
+  args: Arguments,
+  host: Host,
+  line: readonly string[],
+): Promise<number> {
+  const folders = args.values("watch");
+  if (folders.length === 0 || host.isReplaceable || args.switch("check")) {
+    return await runWorkerCommand(args, host);
+  }
+  await setUpLog(readStyle(args, host.hasColours), "stdout");
+  const data: ThreadData = { arq: "worker", line, hasColours: host.hasColours };
+  const settingsUrl = locateExport(args.operands[0] ?? "").url;
+  const stop = host.stopSignal();
+  return await reloadOnChange({ entry: import.meta.url, data, folders, settingsUrl, stop });
+}
+
+/** Says why it failed and returns the exit code: 2 for what the user can set right, else 1. */
+function reportError(error: unknown): number {
+  const details = error instanceof UsageError ? error.details : [];
+  const isExpected = error instanceof UsageError || error instanceof ArqError;
+  const stack = report.isVerbose ? stackOf(error instanceof UsageError ? error.cause : error) : [];
+  reportFailure(report, isExpected ? headOf(error) : describe(error), [...details, ...stack]);
+  return error instanceof UsageError || error instanceof SettingsError ? 2 : 1;
+}
+
+function headOf(error: Error): string {
+  return error.message.replaceAll("\n  ", " ");
+}
+
+/** A thrown value in one line: what it is, where it comes from, and the flag that is missing. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return `thrown: ${String(error)}`;
+  const place = placeIn(error.stack);
+  const flag = missingPermission(error.message);
+  return `${error.name}: ${error.message}` + (place === undefined ? "" : ` at ${place}`) +
+    (flag === undefined ? "" : `; start Deno with ${flag}`);
+}
+
+function stackOf(error: unknown): string[] {
+  return error instanceof Error ? (error.stack ?? "").split("\n") : [];
+}
+
+/** The process itself: it is told to end by signals, and at the second one ends at once. */
+const processHost: Omit<Host, "hasColours"> = {
+  isReplaceable: false,
+  stopSignal(): AbortSignal {
+    const stop = new AbortController();
+    for (const [name, number] of Object.entries(SIGNALS)) {
+      process.on(name, () => {
+        if (stop.signal.aborted) process.exit(128 + number);
+        stop.abort(name);
+      });
+    }
+    return stop.signal;
+  },
+  mayStart: () => Promise.resolve(),
+};
+
+interface ThreadData {
+  readonly arq: "worker";
+  readonly line: readonly string[];
+  readonly hasColours: boolean;
+}
+
+/** A thread of `--watch`: it says that it is loaded, and is told when to start and to end. */
+function threadHost(hasColours: boolean): Host {
+  const started = Promise.withResolvers<void>();
+  const stop = new AbortController();
+  parentPort?.on("message", (order: ThreadOrder) => {
+    if (order.kind === "start") started.resolve();
+    else stop.abort(order.reason);
+  });
+  return {
+    hasColours,
+    isReplaceable: true,
+    stopSignal: () => stop.signal,
+    mayStart() {
+      parentPort?.postMessage("loaded");
+      return started.promise;
+    },
+  };
+}
+
+/** Errors that nobody awaits end the program: what state it is in is not known any more. */
+function exitOnUncaught(): void {
+  const exitFor = (what: string) => (error: unknown) => {
+    const stack = report.isVerbose ? stackOf(error) : [];
+    reportFailure(report, `it ends because of an ${what}: ${describe(error)}`, stack);
+    process.exit(1);
+  };
+  process.on("uncaughtException", exitFor("uncaught exception"));
+  process.on("unhandledRejection", exitFor("unhandled rejection"));
+}
+
+function isThread(data: unknown): data is ThreadData {
+  return !isMainThread && typeof data === "object" && data !== null && "arq" in data;
+}
+
+// In a thread, Deno's import.meta.main is true as well.
+if (isThread(workerData)) {
+  exitOnUncaught();
+  process.exit(await follow(workerData.line, threadHost(workerData.hasColours)));
+} else if (import.meta.main) {
+  exitOnUncaught();
+  process.exit(await main(process.argv.slice(2)));
+}

@@ -1,0 +1,187 @@
+/**
+ * What the command line prints: the log for people or for machines, and why a command failed.
+ * @module
+ */
+import { configure, type LogRecord } from "@logtape/logtape";
+import process from "node:process";
+import { inspect, styleText } from "node:util";
+import { ArqError } from "./errors.ts";
+
+/** Lines for people, or one JSON object a line for machines. */
+export type LogFormat = "pretty" | "json";
+
+/** How the log is to look. */
+export interface LogStyle {
+  /** @default "pretty" */
+  readonly format: LogFormat;
+  /** Whether debug lines are shown. */
+  readonly isVerbose: boolean;
+  /** Whether lines have colours. */
+  readonly hasColours: boolean;
+  /** Time zone of the times people read; the system's without it. */
+  readonly timezone?: string;
+}
+
+/** Whether to use colours: on a terminal only, and never with NO_COLOR. */
+export function wantsColours(): boolean {
+  const deno = Reflect.get(globalThis, "Deno") as { readonly noColor: boolean } | undefined;
+  const isForbidden = deno ? deno.noColor : Boolean(process.env.NO_COLOR);
+  return process.stdout.isTTY === true && !isForbidden;
+}
+
+/** Sends every log line of this process to the console: standard output, or error for `stderr`. */
+export async function setUpLog(style: LogStyle, stream: "stdout" | "stderr"): Promise<void> {
+  const format = style.format === "json" ? formatJson : prettyFormatter(style);
+  const print = stream === "stdout" ? console.log : console.error;
+  await configure({
+    reset: true,
+    sinks: { console: (record) => print(format(record)) },
+    loggers: [
+      { category: [], sinks: ["console"], lowestLevel: style.isVerbose ? "debug" : "info" },
+      { category: ["logtape", "meta"], lowestLevel: "warning" },
+    ],
+  });
+}
+
+/** Hides user name and password of every connection string in `text`. */
+export function hideSecrets(text: string): string {
+  return text.replace(/([a-z+]+:\/\/)[^\s"'`]*@/gi, "$1***@");
+}
+
+/** Says on standard error why a command failed: one line, and what there is more on lines of its own. */
+export function reportFailure(
+  style: Pick<LogStyle, "format">,
+  message: string,
+  details: readonly string[] = [],
+): void {
+  const text = hideSecrets(message);
+  const more = details.map(hideSecrets);
+  if (style.format === "pretty") {
+    return console.error([`arq: ${oneLine(text)}`, ...more.map((line) => `  ${line}`)].join("\n"));
+  }
+  const facts = more.length > 0 ? { details: more } : {};
+  const head = { time: new Date().toISOString(), level: "fatal", event: "failed" };
+  console.error(JSON.stringify({ ...head, ...facts, message: text }));
+}
+
+type Formatter = (record: LogRecord) => string;
+
+/** Lines as in the manual of arq: the time, then the text; a function's error with its stack below. */
+export function prettyFormatter({ hasColours, timezone }: Omit<LogStyle, "format">): Formatter {
+  const clock = clockOf(timezone);
+  return (record) => {
+    const time = `${clock(record.timestamp)}:`;
+    const text = indented(`${originOf(record)}${textOf(record)}`);
+    const stack = stackOf(record);
+    if (!hasColours) return `${time} ${text}${stack}`;
+    const colour = colourOf(record);
+    return `${paint("dim", time)} ${colour ? paint(colour, text) : text}${stack}`;
+  };
+}
+
+type Colour = "dim" | "green" | "yellow" | "red" | "cyan";
+
+function paint(colour: Colour, text: string): string {
+  return styleText(colour, text, { validateStream: false });
+}
+
+const COLOURS: Readonly<Record<string, Colour>> = {
+  started: "cyan",
+  success: "green",
+  retry: "yellow",
+  released: "yellow",
+  lost: "yellow",
+  aborted: "yellow",
+};
+
+function colourOf({ level, properties: { event } }: LogRecord): Colour | undefined {
+  if (level === "warning") return "yellow";
+  if (level === "error" || level === "fatal") return "red";
+  return level === "info" ? COLOURS[String(event)] : "dim";
+}
+
+/** `12:42:38`, worked out once a second. */
+function clockOf(timeZone: string | undefined): (timestamp: number) => string {
+  const format = new Intl.DateTimeFormat("en-GB", {
+    timeStyle: "medium",
+    hourCycle: "h23",
+    timeZone,
+  });
+  let second = NaN;
+  let text = "";
+  return (timestamp) => {
+    const now = Math.floor(timestamp / 1_000);
+    if (now !== second) text = format.format(now * 1_000);
+    second = now;
+    return text;
+  };
+}
+
+/** Who says it, where that is not the worker itself. */
+function originOf({ category, properties: { jobId, function: name } }: LogRecord): string {
+  if (category[0] !== "arq") return `[${category.join(".")}] `;
+  return category[1] === "job" ? `${jobId}:${name} ` : "";
+}
+
+function textOf({ message }: LogRecord): string {
+  return message.map((part) => typeof part === "string" ? part : inspect(part)).join("");
+}
+
+const CONTROL_CHARACTERS = /[\p{Cc}]+/gu;
+
+function oneLine(text: string): string {
+  return text.replace(CONTROL_CHARACTERS, " ").trimEnd();
+}
+
+/** Further lines of a text are indented, so that no data of a job can pass for a log line. */
+function indented(text: string): string {
+  if (!/[\p{Cc}]/u.test(text)) return text;
+  return text.split(/\r?\n/).map(oneLine).join("\n    ");
+}
+
+/** Frames between a worker and the function it calls. */
+const OWN_FRAME =
+  /^\s+at .*(?:\b(?:execution|job_run|job_loop)\.ts:\d|new Promise \(|processTicksAndRejections)/;
+
+/**
+ * The stack of an error that a user's function or hook threw, without what the text says already.
+ * Errors of this library say all in their message.
+ */
+function stackOf({ properties: { error, event } }: LogRecord): string {
+  const isOfUser = event === "failure" || event === "hook";
+  if (!isOfUser || !(error instanceof Error) || error instanceof ArqError) return "";
+  try {
+    const head = `${error.name}: ${error.message}`;
+    const text = inspect(error);
+    const rest = text.startsWith(head) ? text.slice(head.length) : `\n${text}`;
+    return indented(rest.split("\n").filter((line) => !OWN_FRAME.test(line)).join("\n"));
+  } catch {
+    return ""; // A getter of somebody else's object threw.
+  }
+}
+
+/** One JSON object: the time and the level first, the text last. */
+export function formatJson(record: LogRecord): string {
+  const { timestamp, level, category, properties } = record;
+  const head = { time: new Date(timestamp).toISOString(), level, logger: category.join(".") };
+  const object = { ...head, ...properties, ...head, message: textOf(record) };
+  try {
+    return JSON.stringify(object, jsonValue);
+  } catch {
+    const shown = Object.entries(properties).map(([key, value]) => [key, inspect(value)]);
+    return JSON.stringify({
+      ...head,
+      ...Object.fromEntries(shown),
+      ...head,
+      message: textOf(record),
+    });
+  }
+}
+
+/** What JSON has no words for. */
+function jsonValue(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return String(value);
+  if (!(value instanceof Error)) return value;
+  const { name, message, stack, cause } = value;
+  return { name, message, stack, cause };
+}

@@ -1,0 +1,207 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync, symlinkSync } from "node:fs";
+import { createServer } from "node:http";
+import process from "node:process";
+import { describe, it } from "node:test";
+import { Cli, IS_DENO, openScene, Project, ROOT, runCli, SETTINGS, startCli } from "./_cli.ts";
+import { testRedisUrl } from "./_redis.ts";
+
+// Where no permission is named, Deno's node:child_process adds -A.
+const NARROW = ["run", "--no-prompt", "--no-lock", "--allow-env=NO_SUCH_VARIABLE"];
+
+async function netFlag(): Promise<string> {
+  return `--allow-net=${new URL(await testRedisUrl()).host}`;
+}
+
+/** Starts with no permission and adds each flag that is asked for; returns those it took. */
+async function followAdvice(args: readonly string[]): Promise<string[]> {
+  const flags: string[] = [];
+  for (;;) {
+    await using cli = startCli(args, { runtimeArgs: [...NARROW, ...flags] });
+    const line = await cli.line(/recording health|^arq: /);
+    if (line.includes("recording health")) return flags;
+    const flag = /start \w+ with (--allow-\S+)$/.exec(line)?.[1];
+    assert.ok(flag !== undefined && !flags.includes(flag), line);
+    flags.push(flag);
+  }
+}
+
+/** Serves this repository with bare specifiers rewritten as JSR does, under any first folder. */
+async function serveSources(): Promise<AsyncDisposable & { readonly url: string }> {
+  const { dependencies } = JSON.parse(readFileSync(`${ROOT}/package.json`, "utf8"));
+  const server = createServer((request, response) => {
+    const path = /^\/\w+(\/[\w/]+\.ts)$/.exec(request.url ?? "")?.[1];
+    if (path === undefined) return response.writeHead(404).end();
+    const source = readFileSync(ROOT + path, "utf8").replace(
+      /(from |import\()"(@[\w-]+\/[\w-]+|croner)"/g,
+      (_match, before, name) => `${before}"npm:${name}@${dependencies[name]}"`,
+    );
+    response.writeHead(200, { "content-type": "application/typescript" }).end(source);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** A cache for remote modules that goes with the test; packages are taken from the real one. */
+function makeCache(): Project {
+  const cache = new Project({});
+  const { denoDir } = JSON.parse(execFileSync(process.execPath, ["info", "--json"], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  }));
+  symlinkSync(`${denoDir}/npm`, cache.path("npm"));
+  return cache;
+}
+
+function describePermissions(): void {
+  it("runs with the net of its store and its files alone", async () => {
+    await using scene = await openScene();
+    await scene.arq.enqueueJob("double", [1], { jobId: "one" });
+    const args = ["worker", SETTINGS, "--burst", "--url", scene.url];
+    const runtimeArgs = [...NARROW, await netFlag(), `--allow-read=${ROOT}`];
+    const { code, stdout, stderr } = await runCli(args, { runtimeArgs });
+    assert.equal(stderr, "");
+    assert.match(stdout, /← one:double ● 2/);
+    assert.equal(code, 0);
+  });
+
+  it("names the exact flag for each permission that is missing", async () => {
+    await using scene = await openScene();
+    using project = new Project({
+      "settings.ts": 'export { functions } from "./tasks.ts";',
+      "tasks.ts": "export const functions = { one: () => 1 };",
+    });
+    const args = ["worker", project.path("settings.ts"), "--url", scene.url];
+    assert.deepEqual(await followAdvice(args), [
+      `--allow-read=${project.folder}`,
+      await netFlag(),
+    ]);
+    const library = ["worker", SETTINGS, "--url", scene.url];
+    assert.deepEqual(await followAdvice(library), [
+      `--allow-read=${ROOT}tests/fixtures`,
+      `--allow-read=${ROOT.replace(/\/$/, "")}`,
+      await netFlag(),
+    ]);
+    const watching = [...args, "--watch", project.folder];
+    assert.deepEqual(await followAdvice(watching), [
+      `--allow-read=${ROOT.replace(/\/$/, "")}`,
+      `--allow-read=${project.folder}`,
+      await netFlag(),
+    ]);
+  });
+
+  it("reads ARQ_URL where it may, and asks for nothing where it may not", async () => {
+    await using scene = await openScene();
+    using project = new Project({
+      "settings.ts": `export const functions = { one: () => 1 };
+        export const connection = "${scene.url}";`,
+    });
+    const flags = [await netFlag(), `--allow-read=${project.folder}`];
+    const args = ["worker", project.path("settings.ts"), "--burst"];
+    const env = { ARQ_URL: "redis://127.0.0.1:1?connRetries=0", NO_COLOR: "" };
+    const command = [process.execPath, "run", ...flags, "cli.ts", ...args].join(" ");
+    await using cli = new Cli("script", ["-qec", command, "/dev/null"], { env });
+    const { code, stdout } = await cli.ended; // on a terminal, where Deno would ask
+    assert.equal(code, 0, stdout);
+    const runtimeArgs = [...NARROW, ...flags, "--allow-env=ARQ_URL"];
+    const refused = await runCli(args, { env, runtimeArgs });
+    assert.match(refused.stderr, /start it with --allow-net=127\.0\.0\.1:1$/m);
+    assert.equal(refused.code, 1);
+  });
+}
+
+function describeRemote(): void {
+  const REMOTE_SETTINGS = (library: string) => `
+    import { cron, func, Retry, type JobContext } from "${library}";
+    async function again(ctx: JobContext): Promise<string> {
+      if (ctx.jobTry < 2) throw new Retry();
+      return ctx.logger.category.join(".") + (await ctx.arq.call("double", [21]));
+    }
+    export const functions = {
+      again: func(again, { maxTries: 2 }),
+      double: (_ctx: JobContext, n: number) => 2 * n,
+    };
+    export const cronJobs = [cron(function yearly() {}, { month: 1, day: 1, hour: 1, minute: 1 })];
+  `;
+
+  it("runs settings that import another copy of the library", async () => {
+    await using server = await serveSources();
+    await using scene = await openScene();
+    using cache = makeCache();
+    using project = new Project({ "settings.ts": REMOTE_SETTINGS(`${server.url}/second/mod.ts`) });
+    const job = await scene.arq.enqueueJob("again", []);
+    const options = {
+      program: `${server.url}/first/cli.ts`,
+      runtimeArgs: ["run", "-A", "--quiet", "--no-lock"],
+      cwd: project.folder,
+      env: { DENO_DIR: cache.folder },
+    };
+    const args = ["worker", "./settings.ts", "--url", scene.url];
+    await using cli = startCli([...args, "--watch", "."], options);
+    await cli.line("Starting worker for 3 functions: again, double, cron:yearly");
+    await cli.line("again retrying job");
+    assert.equal(await job.result({ timeout: 10_000 }), "arq.job42");
+    project.write(
+      "settings.ts",
+      REMOTE_SETTINGS(`${server.url}/second/mod.ts`).replace("2 * n", "n"),
+    );
+    await cli.line("shutdown on reload");
+    await cli.line("redis_version");
+    assert.equal(await scene.arq.call("double", [3]), 3);
+    const { code, stderr } = await cli.end("SIGTERM");
+    assert.equal(stderr, "");
+    assert.equal(code, 0);
+    const local = new URL("../mod.ts", import.meta.url).href;
+    project.write("settings.ts", REMOTE_SETTINGS(local));
+    const help = await runCli(args, options);
+    assert.match(help.stderr, /Deno needs --config deno.json for a program from the network$/m);
+    const runtimeArgs = ["run", "-A", "--quiet", "--no-lock", "--config", `${ROOT}/deno.json`];
+    const withConfig = await runCli([...args, "--burst"], { ...options, runtimeArgs });
+    assert.equal(withConfig.stderr, "");
+    assert.equal(withConfig.code, 0);
+  });
+
+  it("loads settings from the network", async () => {
+    await using server = await serveSources();
+    await using scene = await openScene();
+    using cache = makeCache();
+    const settings = `${server.url}/copy/tests/fixtures/cli_settings.ts#bursting`;
+    const job = await scene.arq.enqueueJob("again", []);
+    const args = ["worker", settings, "--url", scene.url];
+    const env = { DENO_DIR: cache.folder };
+    const { code, stderr } = await runCli(args, {
+      env,
+      runtimeArgs: ["run", "-A", "--quiet", "--no-lock"],
+    });
+    assert.equal(stderr, "");
+    assert.equal(code, 0);
+    assert.equal(await job.result(), 2);
+    const refused = await runCli(args, { env, runtimeArgs: NARROW });
+    assert.match(refused.stderr, new RegExp(`--allow-import=${new URL(server.url).host}$`, "m"));
+    assert.equal(refused.code, 2);
+  });
+}
+
+if (IS_DENO) {
+  describe("arq worker, in Deno with few permissions,", describePermissions);
+  describe("arq worker, loaded from the network,", describeRemote);
+} else {
+  describe("arq worker, in Bun,", () => {
+    it("says that it loads no settings from the network", async () => {
+      const { code, stderr } = await runCli(["worker", "https://example.invalid/settings.ts"]);
+      assert.match(
+        stderr,
+        /^arq: cannot load https:.*: only Deno loads modules over the network\n$/,
+      );
+      assert.equal(code, 2);
+    });
+  });
+}
