@@ -12,6 +12,8 @@ import {
   resolveRedisSettings,
 } from "./redis_settings.ts";
 import { RedisStore } from "./redis_store.ts";
+import { isSqliteUrl, parseSqliteUrl } from "./sqlite_settings.ts";
+import { SqliteStore } from "./sqlite_store.ts";
 import type { Store } from "./store.ts";
 import { show } from "./validation.ts";
 
@@ -27,6 +29,7 @@ export function openStore(
   prefix: string | undefined,
 ): Store {
   if (typeof connection === "string") {
+    if (isSqliteUrl(connection)) return sqliteStore(connection, prefix);
     const dsn = parseDsn(connection);
     return redisStore(dsn.settings, prefix ?? dsn.prefix);
   }
@@ -56,4 +59,9 @@ function redisStore(settings: RedisSettings, prefix: string | undefined): Store 
     (reconnect) => makeClient(target, reconnect),
     prefix ?? DEFAULT_PREFIX,
   );
+}
+
+function sqliteStore(connection: string, prefix: string | undefined): Store {
+  const url = parseSqliteUrl(connection);
+  return new SqliteStore({ ...url, prefix: prefix ?? url.prefix ?? DEFAULT_PREFIX });
 }

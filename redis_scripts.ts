@@ -84,8 +84,10 @@ end
 local function is_mine(id, token, score)
   local lock = redis.pcall('GET', lock_key(id))
   if lock then return lock == token end
-  return redis.call('ZSCORE', LEASES, lease_member(id, score)) ~= false
-    and redis.call('ZSCORE', QUEUE, id) ~= false
+  local leased = redis.call('ZSCORE', LEASES, lease_member(id, score))
+  local queued = redis.call('ZSCORE', QUEUE, id)
+  -- Python's abort sets score 1; any other score but the lease's is a new incarnation.
+  return leased ~= false and (queued == leased or tonumber(queued or 0) == 1)
 end
 
 -- A full server checks memory at a script's first write only: begin with one that frees.
@@ -242,7 +244,9 @@ local function take_orphans()
   redis.call('ZREM', LEASES, unpack(expired))
   for _, member in ipairs(expired) do
     local score, id = string.match(member, '^([^:]*):(.*)$')
-    if redis.call('ZSCORE', QUEUE, id) and redis.call('EXISTS', lock_key(id)) == 0 then
+    local queued = tonumber(redis.call('ZSCORE', QUEUE, id) or now + 1)
+    -- A later score is that of a new incarnation, which was deferred.
+    if queued <= now and redis.call('EXISTS', lock_key(id)) == 0 then
       ids[#ids + 1], scores[#scores + 1] = id, score
     end
   end

@@ -1,0 +1,276 @@
+/**
+ * One open file, or memory, shared by all stores of the process that name it.
+ *
+ * It knows the numbers of prefixes and queues, and tells this process what was written, by itself or
+ * by others.
+ * @module
+ */
+import { hasDue, queueState, type Scope } from "./sqlite_operations.ts";
+import { type Connection, SqliteRunner } from "./sqlite_runner.ts";
+import type { Clock } from "./sqlite_tidying.ts";
+import { MEMORY } from "./sqlite_settings.ts";
+import { Signals } from "./sqlite_signals.ts";
+import type { Statements } from "./sqlite_statements.ts";
+import type { FinishListener } from "./store.ts";
+
+/** Which queue of which prefix is meant. */
+export interface Place {
+  readonly prefix: string;
+  readonly queueName?: string;
+}
+
+/** New results looked at in one step. */
+const NEWS_ROWS = 250;
+const CHECK_TIMEOUT_MS = 1_000;
+/** No row has this number. */
+const NOWHERE = -1;
+
+/** The numbers of a prefix and of a queue; undefined where nothing was ever stored. */
+interface Room {
+  readonly space?: number;
+  readonly queue?: number;
+}
+
+/** The open databases that the stores of this process share. */
+const shared = new Map<string, SqliteDatabase>();
+
+/** One open file, or memory. */
+export class SqliteDatabase {
+  readonly path: string;
+  readonly signals: Signals;
+  readonly #clock: Clock;
+  readonly #isShared: boolean;
+  readonly #runner: SqliteRunner;
+  readonly #spaces: Map<string, number> = new Map();
+  readonly #queues: Map<string, number> = new Map();
+  #users = 0;
+  #isChecking = false;
+  #hasMoreNews = false;
+  /** The file's version and the last result when changes of others were last looked at. */
+  #version = 0;
+  #lastSeq = 0;
+
+  /** Use {@linkcode SqliteDatabase.acquire}. */
+  constructor(path: string, clock: Clock, isShared: boolean) {
+    this.path = path;
+    this.#clock = clock;
+    this.#isShared = isShared;
+    this.#runner = new SqliteRunner(path, clock, () => this.#forgetRooms());
+    const logPath = path === MEMORY ? undefined : `${path}-wal`;
+    this.signals = new Signals(logPath, () => this.#checkChanges());
+  }
+
+  /** The process's one handle for a path; with a clock of its own a store gets its own handle. */
+  static acquire(path: string, clock: Clock | undefined): SqliteDatabase {
+    const known = clock ? undefined : shared.get(path);
+    const database = known ?? new SqliteDatabase(path, clock ?? Date.now, clock === undefined);
+    if (database.#isShared) shared.set(path, database);
+    database.#users++;
+    return database;
+  }
+
+  /** Closes the file once nobody uses it any more; what lives in memory is gone then. */
+  release(): void {
+    if (--this.#users > 0) return;
+    if (this.#isShared) shared.delete(this.path);
+    this.signals.close();
+    this.#runner.close();
+  }
+
+  /**
+   * Opens the file, once for all its users.
+   *
+   * @throws {QueueConnectionError} if it cannot be used.
+   */
+  async open(timeoutMs: number): Promise<void> {
+    await this.#runner.open(timeoutMs);
+    if (this.#version !== 0) return;
+    this.#version = await this.#runner.submit(timeoutMs, false, ({ sql }) => {
+      const version = readVersion(sql);
+      return () => version;
+    });
+  }
+
+  /** Does `work` in a transaction that may write. */
+  write<T>(place: Place, timeoutMs: number, work: (scope: Scope) => T): Promise<T> {
+    return this.#runner.submit(
+      timeoutMs,
+      true,
+      (connection) => this.#write(connection, place, work),
+    );
+  }
+
+  /** Does `work` in a transaction that only reads; then, in order with what others ask for, `after`. */
+  read<T, R = T>(
+    place: Place,
+    timeoutMs: number,
+    work: (scope: Scope) => T,
+    after?: (result: T) => R,
+  ): Promise<R> {
+    return this.#runner.submit(timeoutMs, false, ({ sql }) => {
+      const result = work(this.#scope(sql, this.#findRoom(sql, place)));
+      return () => after ? after(result) : result as unknown as R;
+    });
+  }
+
+  /** Does `look`, which only reads; and `work`, which may write, where it returns undefined. */
+  readOrWrite<T>(
+    place: Place,
+    timeoutMs: number,
+    look: (scope: Scope) => T | undefined,
+    work: (scope: Scope) => T,
+  ): Promise<T> {
+    return this.#runner.submit(timeoutMs, false, (connection, mayWrite) => {
+      const { sql } = connection;
+      const seen = look(this.#scope(sql, this.#findRoom(sql, place)));
+      if (seen !== undefined) return () => seen;
+      return mayWrite ? this.#write(connection, place, work) : undefined;
+    });
+  }
+
+  /** Waits on a queue to be woken. */
+  async wait(place: Required<Place>, owner: object): Promise<boolean> {
+    const woken = this.signals.wait(queueKey(place), owner);
+    this.#checkChanges(); // others may have written since the last claim
+    return await woken;
+  }
+
+  /** Wakes a worker that waits in this process; others notice by themselves. */
+  wake(place: Required<Place>): void {
+    this.signals.wake(queueKey(place));
+  }
+
+  /** Forgets a wake-up that no worker has taken. */
+  clearMark(place: Required<Place>): void {
+    this.signals.clearMark(queueKey(place));
+  }
+
+  /** Does `work`; returns what tells of it. */
+  #write<T>(connection: Connection, place: Place, work: (scope: Scope) => T): () => T {
+    const { sql } = connection;
+    const isUpToDate = this.signals.isListening && !this.#hasMoreNews &&
+      readVersion(sql) === this.#version;
+    const scope = this.#scope(sql, this.#makeRoom(sql, place));
+    const result = work(scope);
+    if (scope.entries !== 0) sql.addEntries.run(scope.entries, scope.queue);
+    return () => {
+      this.#tell(place, scope, isUpToDate);
+      return result;
+    };
+  }
+
+  #scope(sql: Statements, { space = NOWHERE, queue = NOWHERE }: Room): Scope {
+    const now = Math.floor(this.#clock());
+    return { sql, now, space, queue, entries: 0, wakes: false, finished: [] };
+  }
+
+  /** Numbers that were given in a transaction that was undone must not be used. */
+  #forgetRooms(): void {
+    this.#spaces.clear();
+    this.#queues.clear();
+  }
+
+  /** The numbers of a prefix and a queue, as far as they have any. */
+  #findRoom(sql: Statements, { prefix, queueName }: Place): Room {
+    const space = remember(this.#spaces, prefix, () => sql.findSpace.get(prefix)?.space);
+    if (space === undefined || queueName === undefined) return { space };
+    const queue = remember(
+      this.#queues,
+      queueKey({ prefix, queueName }),
+      () => sql.findQueue.get(space, queueName)?.queue,
+    );
+    return { space, queue };
+  }
+
+  /** The same, given where missing; remembered only when read back, for this may be undone. */
+  #makeRoom(sql: Statements, place: Place): Room {
+    const found = this.#findRoom(sql, place);
+    const space = found.space ?? Number(sql.addSpace.run(place.prefix).lastInsertRowid);
+    if (place.queueName === undefined || found.queue !== undefined) return { ...found, space };
+    return { space, queue: Number(sql.addQueue.run(space, place.queueName).lastInsertRowid) };
+  }
+
+  /** Tells this process what a transaction has done. */
+  #tell({ prefix, queueName }: Place, { wakes, finished }: Scope, isUpToDate: boolean): void {
+    if (wakes && queueName !== undefined) this.signals.wake(queueKey({ prefix, queueName }));
+    for (const end of finished) {
+      this.signals.announce(end);
+      if (isUpToDate) this.#lastSeq = end.seq;
+    }
+  }
+
+  /** Looks at what other processes have written, once the event loop is free. */
+  #checkChanges(): void {
+    if (this.path === MEMORY || this.#isChecking) return;
+    this.#isChecking = true;
+    const check = this.#runner.submit(CHECK_TIMEOUT_MS, false, ({ sql }) => {
+      const version = readVersion(sql);
+      const hasChanged = version !== this.#version;
+      const queues = hasChanged ? this.#queuesWithWork(sql) : [];
+      const mayHaveNews = this.signals.isListening && (hasChanged || this.#hasMoreNews);
+      const news = mayHaveNews ? sql.newResults.all(this.#lastSeq, NEWS_ROWS) : [];
+      const wanted = news.filter((end) => this.signals.isWanted(end))
+        .flatMap(({ seq }) => sql.resultAt.get(seq) ?? []);
+      return () => {
+        this.#version = version;
+        this.#lastSeq = news.at(-1)?.seq ?? this.#lastSeq;
+        this.#hasMoreNews = news.length === NEWS_ROWS;
+        for (const end of wanted) this.signals.announce(end);
+        for (const key of queues) this.signals.wake(key);
+      };
+    });
+    // A failure is none of a waiter's business: whoever is woken by a timer finds out.
+    check.catch(() => {}).finally(() => {
+      this.#isChecking = false;
+      if (this.#hasMoreNews) this.#checkChanges();
+    });
+  }
+
+  /** Queues that have work for a worker that waits in this process. */
+  #queuesWithWork(sql: Statements): string[] {
+    return this.signals.waitedQueues.filter((key) => {
+      const scope = this.#scope(sql, this.#findRoom(sql, placeOf(key)));
+      const { nextDueMs = Infinity, now } = queueState(scope);
+      const isEarlier = this.signals.isEarlier(key, now + nextDueMs);
+      return hasDue(scope) || isEarlier;
+    });
+  }
+
+  /** Calls back at a job's end, whoever records it. */
+  async subscribe(
+    place: Place,
+    jobId: string,
+    timeoutMs: number,
+    listener: FinishListener,
+  ): Promise<Disposable> {
+    if (!this.#spaces.has(place.prefix)) await this.write(place, timeoutMs, () => {});
+    const start = ({ sql, space }: Scope) => ({ seq: sql.lastResult.get()?.seq ?? 0, space });
+    return await this.read(place, timeoutMs, start, ({ seq, space }) => {
+      if (!this.signals.isListening) this.#lastSeq = seq;
+      return this.signals.subscribe(space, jobId, seq, listener);
+    });
+  }
+}
+
+function readVersion(sql: Statements): number {
+  return sql.dataVersion.get()?.data_version ?? 0;
+}
+
+function remember(
+  known: Map<string, number>,
+  key: string,
+  find: () => number | undefined,
+): number | undefined {
+  const found = known.get(key) ?? find();
+  if (found !== undefined) known.set(key, found);
+  return found;
+}
+
+function queueKey({ prefix, queueName }: Required<Place>): string {
+  return JSON.stringify([prefix, queueName]);
+}
+
+function placeOf(key: string): Place {
+  const [prefix, queueName] = JSON.parse(key);
+  return { prefix, queueName };
+}

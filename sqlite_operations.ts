@@ -1,0 +1,327 @@
+/**
+ * What is done to a queue of the embedded store, each operation inside one transaction.
+ *
+ * They keep the rules of the Redis scripts; whoever shows a lease's token owns the job.
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type {
+  Claim,
+  ClaimReply,
+  Finish,
+  GiveBack,
+  JobSnapshot,
+  Lease,
+  NewJob,
+  Settled,
+} from "./store.ts";
+import {
+  type DueRow,
+  idOf,
+  type JobRow,
+  type ResultRow,
+  type Statements,
+  storedId,
+} from "./sqlite_statements.ts";
+
+/** What an operation works on: one queue at one instant. It notes here what follows from it. */
+export interface Scope {
+  readonly sql: Statements;
+  readonly now: number;
+  readonly space: number;
+  readonly queue: number;
+  /** By how much the queue's length has changed. */
+  entries: number;
+  /** Whether an idle worker is to be woken. */
+  wakes: boolean;
+  /** The jobs that have ended. */
+  readonly finished: ResultRow[];
+}
+
+/** The lock ends before the entry becomes due, so that no claim finds it locked. */
+const LOCK_GAP_MS = 5;
+/** The last instant of a `Date`. */
+const LAST_INSTANT = 8.64e15;
+/** A slot of a cron job that comes later than this is refused. */
+const SLOT_LATE_MS = 60_000;
+
+/** Accepts jobs; false stands for a taken id. */
+export function enqueue(scope: Scope, jobs: readonly NewJob[], extraMs: number): boolean[] {
+  let earliest = Infinity;
+  const accepted = jobs.map((job) => {
+    const score = scoreOf(scope, job);
+    const isNew = accept(scope, job, score, extraMs);
+    if (isNew) earliest = Math.min(earliest, score);
+    return isNew;
+  });
+  if (earliest !== Infinity) wakeFor(scope, earliest);
+  return accepted;
+}
+
+function scoreOf({ now }: Scope, { dueAt, deferMs = 0 }: NewJob): number {
+  return stored(dueAt === undefined ? now + deferMs : Math.max(1, dueAt));
+}
+
+function accept(scope: Scope, job: NewJob, score: number, extraMs: number): boolean {
+  const { sql, space, now } = scope;
+  const jobId = storedId(job.jobId);
+  const isGiven = job.idKind !== "random"; // a random one is new, so nobody has to look
+  const row = isGiven ? sql.findJob.get(space, jobId) : undefined;
+  if (isGiven && isTaken(scope, jobId, job.idKind, score, row)) return false;
+  const key = place(scope, jobId, score, row);
+  const ttl = job.expiresMs ?? Math.max(score, now) - now + extraMs;
+  sql.putPayload.run(key, stored(now + ttl), job.payload);
+  return true;
+}
+
+/** Puts an id into the queue, over an earlier incarnation if there is one; returns the row's number. */
+function place(scope: Scope, jobId: string, score: number, known: JobRow | undefined): number {
+  const { sql, space, queue } = scope;
+  if (known === undefined) {
+    const { changes, lastInsertRowid } = sql.addJob.run(space, jobId, queue, score);
+    if (Number(changes) === 1) {
+      scope.entries++;
+      return Number(lastInsertRowid);
+    }
+  }
+  const row = known ?? sql.findJob.get(space, jobId) as JobRow;
+  sql.renewJob.run(queue, score, row.job);
+  if (row.queue !== queue) {
+    sql.addEntries.run(-1, row.queue);
+    scope.entries++;
+  }
+  return row.job;
+}
+
+function isTaken(
+  scope: Scope,
+  jobId: string,
+  kind: "given" | "slot",
+  score: number,
+  row: JobRow | undefined,
+): boolean {
+  const { sql, space, now } = scope;
+  if (row && (hasPayload(row, now) || isLocked(row, now))) return true;
+  if (sql.hasResult.get(space, jobId, now)) return true;
+  if (kind === "given") return false;
+  return score < now - SLOT_LATE_MS || sql.hasLock.get(space, jobId, now) !== undefined;
+}
+
+/** Takes due jobs, orphans first, and sets a lease on each. */
+export function claim(scope: Scope, holder: string, limit: number, leaseMs: number): ClaimReply {
+  const { sql, queue, now } = scope;
+  const token = `${holder}:${crypto.randomUUID()}`;
+  const claims: Claim[] = [];
+  const takeAll = (rows: readonly DueRow[]) => {
+    for (const row of rows) {
+      const taken = take(scope, row, token, leaseMs);
+      if (taken) claims.push(taken);
+    }
+    return rows.length > 0 && claims.length < limit;
+  };
+  while (takeAll(sql.findOrphans.all(queue, now, limit - claims.length)));
+  if (claims.length < limit) {
+    while (takeAll(sql.findDue.all(queue, now, limit - claims.length)));
+  }
+  const reply = { ...queueState(scope), claims };
+  if (claims.length < limit || !hasDue(scope)) return reply;
+  scope.wakes = true;
+  return { ...reply, nextDueMs: 0 };
+}
+
+/** What a claim that finds nothing replies. */
+export function queueState(scope: Scope): ClaimReply {
+  const { sql, queue, now } = scope;
+  const next = sql.nextScore.get(queue, now)?.score;
+  const queued = (sql.countEntries.get(queue)?.entries ?? 0) + scope.entries;
+  return { claims: [], now, nextDueMs: next === undefined ? undefined : next - now, queued };
+}
+
+/** Whether a claim would find something, as far as one can tell without writing. */
+export function hasDue({ sql, queue, now }: Scope): boolean {
+  return sql.findDue.get(queue, now, 1) !== undefined;
+}
+
+function take(scope: Scope, row: DueRow, token: string, leaseMs: number): Claim | undefined {
+  const { sql, space, now } = scope;
+  const { job, job_id, score, handbacks } = row;
+  const payload = sql.readPayload.get(job, now)?.payload ?? null;
+  if (payload === null && sql.hasResult.get(space, job_id, now)) return void drop(scope, job);
+  const starts = row.starts + 1;
+  const jobId = idOf(job_id);
+  const jobToken = `${token}:${jobId}`;
+  const lockedUntil = stored(now + leaseMs);
+  sql.takeLease.run(lockedUntil + LOCK_GAP_MS, lockedUntil, score, storedId(jobToken), starts, job);
+  return {
+    jobId,
+    token: jobToken,
+    score: String(score),
+    payload,
+    starts,
+    handbacks,
+    abortAsked: row.abort_asked === 1,
+  };
+}
+
+/** Renews leases; false stands for one that is lost. */
+export function renew(scope: Scope, leases: readonly Lease[], leaseMs: number): boolean[] {
+  const lockedUntil = stored(scope.now + leaseMs);
+  return leases.map((lease) => {
+    const row = findEntry(scope, lease);
+    if (!row || !isMine(scope, row, lease)) return false;
+    const token = storedId(lease.token);
+    scope.sql.renewLease.run(lockedUntil + LOCK_GAP_MS, lockedUntil, token, row.job);
+    return true;
+  });
+}
+
+/** Records how jobs ended: one result for an incarnation. A job enqueued anew meanwhile stays. */
+export function finish(scope: Scope, ends: readonly Finish[]): Settled[] {
+  return ends.map((end) => {
+    const row = findEntry(scope, end.lease);
+    if (!row || !isAccepted(scope, row, end)) return isRecorded(scope, end) ? "done" : "refused";
+    if (row.lease_until === null) {
+      scope.sql.forgetLease.run(row.job);
+      scope.wakes = true;
+    } else drop(scope, row.job);
+    const { keepMs } = end;
+    const jobId = storedId(end.lease.jobId);
+    record(scope, jobId, end.record, keepMs === "forever" ? null : stored(scope.now + keepMs));
+    if (end.lockTailMs > 0) {
+      scope.sql.putLock.run(scope.space, jobId, stored(scope.now + end.lockTailMs));
+    }
+    return "done";
+  });
+}
+
+/** Puts jobs back into the queue. */
+export function giveBack(scope: Scope, jobs: readonly GiveBack[]): Settled[] {
+  return jobs.map(({ lease, kind, deferMs, starts }) => {
+    const row = findEntry(scope, lease);
+    if (!row || !isMine(scope, row, lease)) return "refused";
+    const due = stored(deferMs === undefined ? Number(lease.score) : scope.now + deferMs);
+    scope.sql.giveBack.run(due, starts, kind === "release" ? 1 : 0, row.job);
+    wakeFor(scope, due);
+    const expires = deferMs !== undefined && due > (row.expires_at ?? 0);
+    return expires ? "expires_first" : "done";
+  });
+}
+
+/** Releases leases of `holder` that are not among `known`. */
+export function releaseUnknown(scope: Scope, holder: string, known: readonly Lease[]): number {
+  const { sql, queue, now } = scope;
+  const tokens = new Set(known.map(({ token }) => storedId(token)));
+  const start = storedId(`${holder}:`);
+  const lost = sql.findHeld.all(queue, now).filter(({ token }) =>
+    token !== null && token.startsWith(start) && !tokens.has(token)
+  );
+  for (const { job, lease_score, starts } of lost) {
+    sql.giveBack.run(lease_score, starts, 1, job);
+  }
+  if (lost.length > 0) scope.wakes = true;
+  return lost.length;
+}
+
+/** Aborts a job that nobody runs, or asks the worker that runs it to. */
+export function abort(
+  scope: Scope,
+  givenId: string,
+  result: Uint8Array,
+  keepMs: number,
+): "aborted" | "asked" | "not_found" {
+  const { sql, space, now } = scope;
+  const jobId = storedId(givenId);
+  const row = sql.findJob.get(space, jobId);
+  if (!row) return "not_found";
+  const isHeld = isLocked(row, now);
+  if (!hasPayload(row, now) && !(isHeld && row.queue === scope.queue)) return "not_found";
+  if (isHeld || row.queue !== scope.queue) {
+    sql.askAbort.run(row.job);
+    return "asked";
+  }
+  drop(scope, row.job);
+  record(scope, jobId, result, stored(now + keepMs));
+  return "aborted";
+}
+
+/** Reads what is known of a job. */
+export function lookUp(scope: Scope, givenId: string, withPayload: boolean): JobSnapshot {
+  const { sql, space, queue, now } = scope;
+  const jobId = storedId(givenId);
+  const row = sql.findJob.get(space, jobId);
+  return {
+    result: sql.readResult.get(space, jobId, now)?.record,
+    payload: withPayload && row ? sql.readPayload.get(row.job, now)?.payload : undefined,
+    hasPayload: row !== undefined && hasPayload(row, now),
+    locked: (row !== undefined && isLocked(row, now)) ||
+      sql.hasLock.get(space, jobId, now) !== undefined,
+    score: row?.queue === queue ? row.score : undefined,
+    now,
+  };
+}
+
+/** Removes up to `limit` rows of each kind that have expired, results `before` then; tells whether there may be more. */
+export function sweep(sql: Statements, now: number, before: number, limit: number): boolean {
+  const payloads = Number(sql.sweepPayloads.run(now, limit).changes);
+  const results = Number(sql.sweepResults.run(before, limit).changes);
+  sql.sweepLocks.run(now);
+  sql.sweepHealth.run(now);
+  return payloads === limit || results === limit;
+}
+
+function record(scope: Scope, jobId: string, result: Uint8Array, expiresAt: number | null): void {
+  const { sql, space, finished } = scope;
+  const { lastInsertRowid } = sql.putResult.run(space, jobId, expiresAt, result);
+  finished.push({ seq: Number(lastInsertRowid), space, job_id: jobId, record: result });
+}
+
+function drop(scope: Scope, job: number): void {
+  scope.sql.dropJob.run(job);
+  scope.sql.dropPayload.run(job);
+  scope.entries--;
+}
+
+/** Wakes a worker for a job that is due now, or that becomes the next one to come. */
+function wakeFor(scope: Scope, due: number): void {
+  const { sql, queue, now } = scope;
+  if (due <= now || sql.nextScore.get(queue, now)?.score === due) scope.wakes = true;
+}
+
+function findEntry({ sql, space, queue }: Scope, { jobId }: Lease): JobRow | undefined {
+  const row = sql.findJob.get(space, storedId(jobId));
+  return row?.queue === queue ? row : undefined;
+}
+
+/**
+ * Is the job still held under this token? A lease that ran out while nobody else took the job is
+ * still its holder's.
+ */
+function isMine({ now }: Scope, row: JobRow, { token, score }: Lease): boolean {
+  if (row.lease_until === null) return false;
+  if (isLocked(row, now)) return row.token === storedId(token);
+  return row.lease_score === Number(score);
+}
+
+/** Is this the repetition of a call whose reply was lost? */
+function isRecorded({ sql, space, now }: Scope, end: Finish): boolean {
+  const found = sql.readResult.get(space, storedId(end.lease.jobId), now)?.record;
+  return found !== undefined && Buffer.compare(found, end.record) === 0;
+}
+
+/** A success may come after the lease was lost, as long as nobody else has finished the job. */
+function isAccepted(scope: Scope, row: JobRow, { lease, success }: Finish): boolean {
+  return isMine(scope, row, lease) || (success && row.lease_score === Number(lease.score));
+}
+
+function isLocked(row: JobRow, now: number): boolean {
+  return row.locked_until !== null && row.locked_until > now;
+}
+
+function hasPayload(row: JobRow, now: number): boolean {
+  return row.expires_at !== null && row.expires_at > now;
+}
+
+/** An instant as it is stored: whole milliseconds, none later than a `Date` can be. */
+function stored(ms: number): number {
+  return Math.min(LAST_INSTANT, Math.round(ms));
+}

@@ -1,0 +1,343 @@
+/**
+ * The SQL of the embedded store: each statement under a comment that states its contract.
+ *
+ * All run inside a transaction of `sqlite_database.ts`; `now` is always the store's clock. An
+ * `expires_at` that has come means that the row is gone, whether it was removed yet or not.
+ * @module
+ */
+import type { DatabaseSync } from "node:sqlite";
+
+type Value = string | number | Uint8Array | null;
+
+/** A prepared statement, with the types of its parameters and of its rows. */
+export interface Query<Params extends readonly Value[], Row = never> {
+  /** The first row. */
+  get(...params: Params): Row | undefined;
+  /** All rows. */
+  all(...params: Params): Row[];
+  /** Runs it for its effect. */
+  run(...params: Params): {
+    readonly changes: number | bigint;
+    readonly lastInsertRowid: number | bigint;
+  };
+}
+
+/** A job that waits or runs; `expires_at` is null once its payload was swept away. */
+export interface JobRow {
+  readonly job: number;
+  readonly queue: number;
+  readonly score: number;
+  readonly starts: number;
+  readonly handbacks: number;
+  readonly token: string | null;
+  readonly locked_until: number | null;
+  readonly lease_until: number | null;
+  readonly lease_score: number | null;
+  readonly expires_at: number | null;
+}
+
+/** A job to be claimed. */
+export interface DueRow {
+  readonly job: number;
+  readonly job_id: string;
+  /** Its place in the queue: for an orphan the one it had before. */
+  readonly score: number;
+  readonly starts: number;
+  readonly handbacks: number;
+  readonly abort_asked: number;
+}
+
+/** A job whose lease is held. */
+export interface HeldRow {
+  readonly job: number;
+  readonly token: string | null;
+  readonly lease_score: number;
+  readonly starts: number;
+}
+
+/** An entry of a queue. */
+export interface EntryRow {
+  readonly job: number;
+  readonly job_id: string;
+  readonly score: number;
+  readonly payload: Uint8Array | null;
+}
+
+/** A result that was recorded. */
+export interface ResultRow {
+  readonly seq: number;
+  readonly space: number;
+  readonly job_id: string;
+  readonly record: Uint8Array;
+}
+
+/** How long the log is; both are -1 where there is none. */
+export interface LogState {
+  readonly log: number;
+  readonly checkpointed: number;
+}
+
+const SQL = {
+  /** Names a prefix; once named it stays. */
+  addSpace: "INSERT INTO spaces (prefix) VALUES (?)",
+  /** The number of a prefix. */
+  findSpace: "SELECT space FROM spaces WHERE prefix = ?",
+  /** Names a queue; once named it stays. */
+  addQueue: "INSERT INTO queues (space, name) VALUES (?, ?)",
+  /** The number of a queue. */
+  findQueue: "SELECT queue FROM queues WHERE space = ? AND name = ?",
+  /** Adds to the number of a queue's entries. */
+  addEntries: "UPDATE queues SET entries = entries + ? WHERE queue = ?",
+  /** How many entries a queue has. */
+  countEntries: "SELECT entries FROM queues WHERE queue = ?",
+  /** How many entries the queues of a prefix have. */
+  countAllEntries: "SELECT coalesce(sum(entries), 0) AS entries FROM queues WHERE space = ?",
+
+  /** One job by its id, with the expiry of its payload. */
+  findJob: `
+    SELECT job, queue, score, starts, handbacks, token, locked_until, lease_until, lease_score,
+      expires_at
+    FROM jobs LEFT JOIN payloads USING (job) WHERE space = ? AND job_id = ?`,
+  /** A new entry; nothing if the id has one. */
+  addJob: "INSERT OR IGNORE INTO jobs (space, job_id, queue, score) VALUES (?, ?, ?, ?)",
+  /**
+   * Makes an entry a new incarnation: no start, no abort, no lease. Of a lease that ran out in the
+   * same queue the score stays, so that a late success is known.
+   */
+  renewJob: `
+    UPDATE jobs SET lease_score = iif(queue = ?1, lease_score, NULL), queue = ?1, score = ?2,
+      starts = 0, handbacks = 0, abort_asked = 0, token = NULL, locked_until = NULL,
+      lease_until = NULL
+    WHERE job = ?3`,
+  /** Stores a job's payload, over that of an earlier incarnation. */
+  putPayload: "INSERT OR REPLACE INTO payloads (job, expires_at, payload) VALUES (?, ?, ?)",
+  /** A job's payload, unless it has expired. */
+  readPayload: "SELECT payload FROM payloads WHERE job = ? AND expires_at > ?",
+  /** Removes a job's entry, and its lease with it. */
+  dropJob: "DELETE FROM jobs WHERE job = ?",
+  /** Removes a job's payload. */
+  dropPayload: "DELETE FROM payloads WHERE job = ?",
+
+  /** Jobs whose lease has run out, the longest ago first. */
+  findOrphans: `
+    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked
+    FROM jobs WHERE queue = ? AND lease_until <= ? ORDER BY lease_until, lease_score, job LIMIT ?`,
+  /** Jobs that are due, by score and then as they came; ids that are locked are passed over. */
+  findDue: `
+    SELECT job, job_id, score, starts, handbacks, abort_asked
+    FROM jobs WHERE queue = ?1 AND score <= ?2 AND NOT EXISTS (
+      SELECT 1 FROM locks
+      WHERE locks.space = jobs.space AND locks.job_id = jobs.job_id AND locks.expires_at > ?2
+    ) ORDER BY score, job LIMIT ?3`,
+  /** The first score that is not due yet. */
+  nextScore: `
+    SELECT score FROM jobs WHERE queue = ? AND score > ? ORDER BY score LIMIT 1`,
+  /** Sets a lease and counts a start. */
+  takeLease: `
+    UPDATE jobs SET score = ?1, lease_until = ?1, locked_until = ?2, lease_score = ?3, token = ?4,
+      starts = ?5
+    WHERE job = ?6`,
+  /** Sets a lease anew, under the token of whoever showed that it is theirs. */
+  renewLease: `
+    UPDATE jobs SET score = ?1, lease_until = ?1, locked_until = ?2, token = ?3 WHERE job = ?4`,
+  /** Ends a lease and puts the job to a place in the queue. */
+  giveBack: `
+    UPDATE jobs SET score = ?, starts = ?, handbacks = handbacks + ?, token = NULL,
+      locked_until = NULL, lease_until = NULL, lease_score = NULL
+    WHERE job = ?`,
+  /** Forgets the lease of an earlier incarnation. */
+  forgetLease: "UPDATE jobs SET lease_score = NULL WHERE job = ?",
+  /** All leases of a queue that have not run out. */
+  findHeld: `
+    SELECT job, token, lease_score, starts FROM jobs
+    WHERE queue = ? AND lease_until IS NOT NULL AND locked_until > ?`,
+  /** Asks for a job's abort. */
+  askAbort: "UPDATE jobs SET abort_asked = 1 WHERE job = ?",
+  /** A job whose abort was asked for. */
+  findAbort: "SELECT 1 AS asked FROM jobs WHERE space = ? AND job_id = ? AND abort_asked = 1",
+  /** Entries of a queue that come after one, in order of score; payloads unless expired. */
+  pageEntries: `
+    SELECT jobs.job, job_id, score, payload
+    FROM jobs LEFT JOIN payloads ON payloads.job = jobs.job AND payloads.expires_at > ?1
+    WHERE queue = ?2 AND (score, jobs.job) > (?3, ?4) ORDER BY score, jobs.job LIMIT ?5`,
+
+  /** Records a result under a new number, over an earlier one of the same id. */
+  putResult:
+    "INSERT OR REPLACE INTO results (space, job_id, expires_at, record) VALUES (?, ?, ?, ?)",
+  /** A result, unless it has expired. */
+  readResult: `
+    SELECT record FROM results
+    WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`,
+  /** Whether there is a result that has not expired. */
+  hasResult: `
+    SELECT 1 AS found FROM results
+    WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`,
+  /** Results of a prefix that come after one, by id. */
+  pageResults: `
+    SELECT seq, space, job_id, record FROM results
+    WHERE space = ? AND job_id > ? AND (expires_at IS NULL OR expires_at > ?)
+    ORDER BY job_id LIMIT ?`,
+  /** Ids of results recorded after one, expired or not. */
+  newResults: "SELECT seq, space, job_id FROM results WHERE seq > ? ORDER BY seq LIMIT ?",
+  /** One result by number, expired or not. */
+  resultAt: "SELECT seq, space, job_id, record FROM results WHERE seq = ?",
+  /** The number of the last result ever recorded. */
+  lastResult: "SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'results'",
+
+  /** Locks an id for a while. */
+  putLock: "INSERT OR REPLACE INTO locks (space, job_id, expires_at) VALUES (?, ?, ?)",
+  /** Whether an id is locked. */
+  hasLock: "SELECT 1 AS found FROM locks WHERE space = ? AND job_id = ? AND expires_at > ?",
+
+  /** Writes a sign of life. */
+  putHealth: "INSERT OR REPLACE INTO health (space, key, text, expires_at) VALUES (?, ?, ?, ?)",
+  /** Reads a sign of life. */
+  readHealth: "SELECT text FROM health WHERE space = ? AND key = ? AND expires_at > ?",
+  /** Removes a sign of life. */
+  dropHealth: "DELETE FROM health WHERE space = ? AND key = ?",
+
+  /** Whether payloads, locks or signs of life have expired, or results some time ago. */
+  hasExpired: `
+    SELECT EXISTS (SELECT 1 FROM payloads WHERE expires_at <= ?1)
+      OR EXISTS (SELECT 1 FROM results WHERE expires_at <= ?2)
+      OR EXISTS (SELECT 1 FROM locks WHERE expires_at <= ?1)
+      OR EXISTS (SELECT 1 FROM health WHERE expires_at <= ?1) AS found`,
+  /** Removes up to so many expired payloads; their entries stay until a worker reports them. */
+  sweepPayloads: `
+    DELETE FROM payloads WHERE job IN (SELECT job FROM payloads WHERE expires_at <= ? LIMIT ?)`,
+  /** Removes up to so many expired results. */
+  sweepResults: `
+    DELETE FROM results WHERE seq IN (SELECT seq FROM results WHERE expires_at <= ? LIMIT ?)`,
+  /** Removes expired locks. */
+  sweepLocks: "DELETE FROM locks WHERE expires_at <= ?",
+  /** Removes expired signs of life. */
+  sweepHealth: "DELETE FROM health WHERE expires_at <= ?",
+
+  /** Starts a transaction that writes; fails at once if another process is writing. */
+  begin: "BEGIN IMMEDIATE",
+  /** Starts a transaction that sees one state. */
+  beginReading: "BEGIN",
+  /** Ends a transaction: what it wrote survives the end of the process. */
+  commit: "COMMIT",
+  /** Undoes a transaction. */
+  rollback: "ROLLBACK",
+  /** A number that changes when another connection has written. */
+  dataVersion: "PRAGMA data_version",
+  /** How many pages the log has, and how many of them are in the file already. */
+  measureLog: "PRAGMA wal_checkpoint(NOOP)",
+  /** Moves the log's pages into the file, as far as nobody reads an older state. */
+  checkpoint: "PRAGMA wal_checkpoint(PASSIVE)",
+  /** How many pages the file has. */
+  pageCount: "PRAGMA page_count",
+  /** How large a page is, in bytes. */
+  pageSize: "PRAGMA page_size",
+  /** How the journal is kept. */
+  journalMode: "PRAGMA journal_mode",
+  /** How many pages are unused. */
+  freePages: "PRAGMA freelist_count",
+  /** The library's version. */
+  libraryVersion: "SELECT sqlite_version() AS version",
+} as const;
+
+/** The statements of one connection. */
+export interface Statements {
+  readonly addSpace: Query<[prefix: string]>;
+  readonly findSpace: Query<[prefix: string], { readonly space: number }>;
+  readonly addQueue: Query<[space: number, name: string]>;
+  readonly findQueue: Query<[space: number, name: string], { readonly queue: number }>;
+  readonly addEntries: Query<[count: number, queue: number]>;
+  readonly countEntries: Query<[queue: number], { readonly entries: number }>;
+  readonly countAllEntries: Query<[space: number], { readonly entries: number }>;
+  readonly findJob: Query<[space: number, jobId: string], JobRow>;
+  readonly addJob: Query<[space: number, jobId: string, queue: number, score: number]>;
+  readonly renewJob: Query<[queue: number, score: number, job: number]>;
+  readonly putPayload: Query<[job: number, expiresAt: number, payload: Uint8Array]>;
+  readonly readPayload: Query<[job: number, now: number], { readonly payload: Uint8Array }>;
+  readonly dropJob: Query<[job: number]>;
+  readonly dropPayload: Query<[job: number]>;
+  readonly findOrphans: Query<[queue: number, now: number, limit: number], DueRow>;
+  readonly findDue: Query<[queue: number, now: number, limit: number], DueRow>;
+  readonly nextScore: Query<[queue: number, now: number], { readonly score: number }>;
+  readonly takeLease: Query<
+    [
+      leaseUntil: number,
+      lockedUntil: number,
+      score: number,
+      token: string,
+      starts: number,
+      job: number,
+    ]
+  >;
+  readonly renewLease: Query<[leaseUntil: number, lockedUntil: number, token: string, job: number]>;
+  readonly giveBack: Query<[score: number, starts: number, handbacks: number, job: number]>;
+  readonly forgetLease: Query<[job: number]>;
+  readonly findHeld: Query<[queue: number, now: number], HeldRow>;
+  readonly askAbort: Query<[job: number]>;
+  readonly findAbort: Query<[space: number, jobId: string], { readonly asked: number }>;
+  readonly pageEntries: Query<
+    [now: number, queue: number, afterScore: number, afterJob: number, limit: number],
+    EntryRow
+  >;
+  readonly putResult: Query<
+    [space: number, jobId: string, expiresAt: number | null, record: Uint8Array]
+  >;
+  readonly readResult: Query<
+    [space: number, jobId: string, now: number],
+    { readonly record: Uint8Array }
+  >;
+  readonly hasResult: Query<
+    [space: number, jobId: string, now: number],
+    { readonly found: number }
+  >;
+  readonly pageResults: Query<
+    [space: number, afterJobId: string, now: number, limit: number],
+    ResultRow
+  >;
+  readonly newResults: Query<[afterSeq: number, limit: number], Omit<ResultRow, "record">>;
+  readonly resultAt: Query<[seq: number], ResultRow>;
+  readonly lastResult: Query<[], { readonly seq: number }>;
+  readonly putLock: Query<[space: number, jobId: string, expiresAt: number]>;
+  readonly hasLock: Query<[space: number, jobId: string, now: number], { readonly found: number }>;
+  readonly putHealth: Query<[space: number, key: string, text: string, expiresAt: number]>;
+  readonly readHealth: Query<[space: number, key: string, now: number], { readonly text: string }>;
+  readonly dropHealth: Query<[space: number, key: string]>;
+  readonly hasExpired: Query<[now: number, before: number], { readonly found: number }>;
+  readonly sweepPayloads: Query<[now: number, limit: number]>;
+  readonly sweepResults: Query<[now: number, limit: number]>;
+  readonly sweepLocks: Query<[now: number]>;
+  readonly sweepHealth: Query<[now: number]>;
+  readonly begin: Query<[]>;
+  readonly beginReading: Query<[]>;
+  readonly commit: Query<[]>;
+  readonly rollback: Query<[]>;
+  readonly dataVersion: Query<[], { readonly data_version: number }>;
+  readonly measureLog: Query<[], LogState>;
+  readonly checkpoint: Query<[], LogState>;
+  readonly pageCount: Query<[], { readonly page_count: number }>;
+  readonly pageSize: Query<[], { readonly page_size: number }>;
+  readonly journalMode: Query<[], { readonly journal_mode: string }>;
+  readonly freePages: Query<[], { readonly freelist_count: number }>;
+  readonly libraryVersion: Query<[], { readonly version: string }>;
+}
+
+/** Prepares all statements. */
+export function prepareStatements(database: DatabaseSync): Statements {
+  const prepared = Object.entries(SQL).map(([name, sql]) => [name, database.prepare(sql)]);
+  return Object.fromEntries(prepared) as Statements;
+}
+
+// Deno cuts a text that is read at its first NUL, so none is stored.
+const NUL = "\0";
+const ESCAPE = "\u0001";
+
+/** An id as it is stored. */
+export function storedId(jobId: string): string {
+  if (!jobId.includes(NUL) && !jobId.includes(ESCAPE)) return jobId;
+  return jobId.replaceAll(ESCAPE, `${ESCAPE}e`).replaceAll(NUL, `${ESCAPE}n`);
+}
+
+/** The id that is stored so. */
+export function idOf(stored: string): string {
+  if (!stored.includes(ESCAPE)) return stored;
+  return stored.replaceAll(`${ESCAPE}n`, NUL).replaceAll(`${ESCAPE}e`, ESCAPE);
+}

@@ -1,0 +1,98 @@
+/** A process that shares a file with a test: `_sqlite_child.ts ROLE URL [ARGUMENT]`. */
+import { writeSync } from "node:fs";
+import process from "node:process";
+import { createPool } from "../client.ts";
+import type { JobContext } from "../functions.ts";
+import { Worker, type WorkerSettings } from "../worker.ts";
+
+const [, , role = "", url = "", argument = ""] = process.argv;
+const LONG_MS = 60_000;
+
+/** At once, so that what was printed before a SIGKILL is known to have happened. */
+function print(line: string): void {
+  writeSync(1, `${line}\n`);
+}
+
+/** Enqueues jobs for as long as it lives, and prints the id of each that was accepted. */
+async function write(): Promise<void> {
+  const arq = await createPool(url);
+  for (let n = 0;; n++) {
+    const jobId = `${argument}-${n}`;
+    await arq.enqueueJob("work", [], { jobId });
+    print(jobId);
+  }
+}
+
+/** Runs jobs, and prints the id and the value of each whose end was recorded. */
+async function work(settings: WorkerSettings = {}): Promise<void> {
+  const worker = new Worker({
+    functions: { work: () => crypto.randomUUID() },
+    connection: url,
+    keepResult: "forever",
+    lease: 300,
+    maxJobs: 5,
+    afterJobEnd: ({ jobId }, outcome) => {
+      if (outcome.kind === "success") print(`${jobId} ${outcome.value}`);
+    },
+    ...settings,
+  });
+  await worker.run();
+}
+
+/** Runs jobs with nothing to wake it but news; the value is when the job began. */
+function answer(): Promise<void> {
+  return work({
+    functions: { work: (_ctx: JobContext) => Date.now() },
+    pollDelay: LONG_MS,
+    lease: LONG_MS,
+    onStartup: () => void setTimeout(() => print("ready"), 200),
+    afterJobEnd: undefined,
+  });
+}
+
+/** Waits for work that never comes, and prints how much of a core that took, in percent. */
+function idle(): Promise<void> {
+  const measure = () => {
+    const [start, before] = [performance.now(), process.cpuUsage()];
+    setTimeout(() => {
+      const { user, system } = process.cpuUsage(before);
+      print(String((user + system) / 10 / (performance.now() - start)));
+    }, 3_000);
+  };
+  return work({ onStartup: () => void setTimeout(measure, 1_500) });
+}
+
+/** Enqueues jobs until that fails; prints the ids and then the error. */
+async function fill(): Promise<void> {
+  const arq = await createPool(url);
+  try {
+    for (let n = 0;; n++) {
+      const job = await arq.enqueueJob("work", ["x".repeat(10_000)]);
+      print(job.jobId);
+    }
+  } catch (error) {
+    print(String(error));
+  }
+  await arq.close();
+}
+
+/** Connects and prints the error, or that there was none. */
+async function connect(): Promise<void> {
+  try {
+    await using _arq = await createPool(url);
+    print("connected");
+  } catch (error) {
+    print(String(error));
+  }
+}
+
+const ROLES: Readonly<Record<string, () => Promise<void>>> = {
+  write,
+  work,
+  answer,
+  idle,
+  fill,
+  connect,
+};
+
+await ROLES[role]?.();
