@@ -19,8 +19,6 @@ import type { ResolvedSettings } from "./worker_settings.ts";
 const SLOT_LOCK_MS = 60_000;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
 const SHUTDOWN_LIMIT_MS = 15_000;
-/** Claims under way at a time while there is a backlog: one is run while the other is fetched. */
-const CLAIMS_AT_ONCE = 2;
 const NOTHING = new Uint8Array();
 
 interface Ended {
@@ -185,7 +183,7 @@ export class JobLoop implements Executor, Counters {
     if (this.#mayHoldUnknown && this.#claiming === 0 && !this.#stopping) {
       void this.#releaseUnknown();
     }
-    while (this.#shouldClaim()) void this.#claim(this.#claimSize());
+    if (this.#shouldClaim()) void this.#claim(this.#claimSize());
     if (this.#isDone()) this.#done.resolve();
     else if (this.#isIdle()) this.#onIdle?.();
   }
@@ -204,15 +202,14 @@ export class JobLoop implements Executor, Counters {
   }
 
   #shouldClaim(): boolean {
-    const atOnce = this.#hasBacklog ? CLAIMS_AT_ONCE : 1;
     return !this.#stopping && this.#mayHaveWork && !this.#mayHoldUnknown &&
-      this.#claiming < atOnce && this.#room() > 0;
+      this.#claiming === 0 && this.#room() > 0;
   }
 
   /** With a backlog the slots are filled in halves, so that neither side waits for the other. */
   #claimSize(): number {
     const { maxJobs, queueReadLimit } = this.settings;
-    const share = this.#hasBacklog ? Math.ceil(maxJobs / CLAIMS_AT_ONCE) : maxJobs;
+    const share = this.#hasBacklog ? Math.ceil(maxJobs / 2) : maxJobs;
     return Math.min(this.#room(), share, queueReadLimit);
   }
 
@@ -245,8 +242,23 @@ export class JobLoop implements Executor, Counters {
     this.#hasBacklog = reply.claims.length === limit;
     if (!this.#hasBacklog && wakeUps === this.#wakeUps) this.#mayHaveWork = false;
     if (reply.nextDueMs !== undefined) this.#awaken(reply.nextDueMs);
-    for (const claim of reply.claims) void this.#runJob(new JobRun(claim));
-    this.#askForTurn();
+    this.#take(reply.claims.map((claim) => new JobRun(claim)));
+  }
+
+  /** Starts jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
+  #take(runs: readonly JobRun[]): void {
+    this.#started += runs.length;
+    for (const run of runs) {
+      this.#held.set(run.claim.token, run);
+      this.#active.add(run);
+    }
+    const start = () => {
+      for (const run of runs) void this.#runJob(run);
+      this.#askForTurn();
+    };
+    if (!this.#hasBacklog) return start();
+    this.#turn();
+    setImmediate(start);
   }
 
   /** Claims again when the next known job is due, if that is before the next tick. */
@@ -260,9 +272,6 @@ export class JobLoop implements Executor, Counters {
   }
 
   async #runJob(run: JobRun): Promise<void> {
-    this.#started++;
-    this.#held.set(run.claim.token, run);
-    this.#active.add(run);
     const ended = this.#encodeEnd(run, await execute(run, this));
     const { outcome } = ended;
     this.#count(run, outcome);
