@@ -14,6 +14,7 @@ import {
   unwrap,
   waitForResult,
 } from "./job_results.ts";
+import { newJobId } from "./job_ids.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
 import { Outbox } from "./outbox.ts";
@@ -56,7 +57,7 @@ export interface PoolOptions {
 
 /** Options of {@linkcode ArqClient.enqueueJob}. */
 export interface EnqueueOptions {
-  /** An id of your own: as long as its job or result exists, no other job gets it. @default a random id */
+  /** An id of your own: as long as its job or result exists, no other job gets it. @default a new id that nobody can guess */
   readonly jobId?: string;
   /** The queue. @default the pool's `defaultQueueName` */
   readonly queueName?: string;
@@ -215,7 +216,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   readonly deserializer?: Deserializer;
   readonly #outbox: Outbox;
   /** Calls of one client share the part of their ids before the @, and so one line for their news. */
-  readonly #callGroup: string = randomId().slice(0, 12);
+  readonly #callGroup: string = crypto.randomUUID().slice(-12);
 
   /** Use {@linkcode createPool} instead. */
   constructor(store: Store, options: PoolOptions = {}) {
@@ -311,7 +312,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     args: readonly unknown[] = [],
     options: CallOptions = {},
   ): Promise<unknown> {
-    const callId = `${this.#callGroup}@${randomId()}`;
+    const callId = `${this.#callGroup}@${newJobId()}`;
     const job = this.#newJob(name, args, options, CALL_KEYS, callId);
     const queueName = options.queueName ?? this.defaultQueueName;
     const enqueue = () => this.#outbox.submit(queueName, job);
@@ -383,7 +384,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     args: readonly unknown[],
     options: EnqueueOptions,
     keys: readonly string[],
-    newId: string = randomId(),
+    newId: string = newJobId(),
   ): NewJob {
     if (typeof name !== "string" || name === "") {
       throw new TypeError(
@@ -407,10 +408,6 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
       throw withHeading(`Cannot enqueue "${name}": `, error);
     }
   }
-}
-
-function randomId(): string {
-  return crypto.randomUUID().replaceAll("-", "");
 }
 
 function checkRequest<T extends { readonly name: string }>(request: T): T {

@@ -24,6 +24,7 @@ const ROOMS = [
   "functions",
   "client",
   "outbox",
+  "job_ids",
   "jobs",
   "job_results",
   "open_store",
