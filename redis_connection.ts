@@ -6,6 +6,7 @@
 import { getLogger } from "@logtape/logtape";
 import { DisconnectsClientError, RESP_TYPES } from "@redis/client";
 import { Buffer } from "node:buffer";
+import { Deadlines } from "./deadlines.ts";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
 import type { Script } from "./redis_scripts.ts";
 import type { RawClient, RedisTarget } from "./redis_settings.ts";
@@ -30,6 +31,7 @@ export type ClientFactory = (
 export class RedisConnection {
   readonly #factory: ClientFactory;
   readonly #target: RedisTarget;
+  readonly #deadlines: Deadlines = new Deadlines();
   readonly #reconnectListeners: Set<() => void> = new Set();
   readonly #established: WeakSet<RawClient> = new WeakSet();
   readonly #connects: WeakMap<RawClient, Promise<unknown>> = new WeakMap();
@@ -136,7 +138,7 @@ export class RedisConnection {
       return Promise.resolve();
     };
     const { promise: silence, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => reject(new NoReplyError()), this.#target.timeoutMs);
+    const done = this.#deadlines.set(this.#target.timeoutMs, () => reject(new NoReplyError()));
     const subscribed = client.subscribe(channel, onMessage, true);
     try {
       await Promise.race([subscribed, silence]);
@@ -145,13 +147,14 @@ export class RedisConnection {
       subscribed.then(end, () => {});
       throw this.#explain(error);
     } finally {
-      clearTimeout(timer);
+      done();
     }
   }
 
   /** Closes the connection at once; what is under way is rejected. */
   close(): void {
     this.#closed = true;
+    this.#deadlines.clear();
     if (this.#client) this.#destroy(this.#client);
   }
 
@@ -184,14 +187,14 @@ export class RedisConnection {
   ): Promise<Reply> {
     const client = this.client;
     const { promise: silence, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
+    const done = this.#deadlines.set(timeoutMs, () => {
       reject(new NoReplyError());
       this.#replace(client);
-    }, timeoutMs);
+    });
     try {
       return await Promise.race([sendTo(client, this.#target.kind, args, key), silence]);
     } finally {
-      clearTimeout(timer);
+      done();
     }
   }
 

@@ -50,6 +50,7 @@ const ROOMS = [
   "codec_scan",
   "error_fields",
   "sleep",
+  "deadlines",
   "duration",
   "validation",
   "errors",

@@ -1,0 +1,51 @@
+/**
+ * Many deadlines under one timer.
+ *
+ * A timer for every call costs more than the call's own bookkeeping, so one timer watches over all
+ * of them: it is set for the earliest, and looks again when it fires.
+ * @module
+ */
+
+/** Something that has to happen in time. */
+interface Waiting {
+  readonly at: number;
+  readonly onLate: () => void;
+}
+
+/** Calls back for whatever was not done in time. */
+export class Deadlines {
+  readonly #waiting: Set<Waiting> = new Set();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timerAt = Infinity;
+
+  /** Calls `onLate` after `ms` milliseconds, unless what it returns is called before. */
+  set(ms: number, onLate: () => void): () => void {
+    const waiting = { at: performance.now() + ms, onLate };
+    this.#waiting.add(waiting);
+    if (waiting.at < this.#timerAt) this.#arm(waiting.at);
+    return () => void this.#waiting.delete(waiting);
+  }
+
+  /** Forgets all deadlines and leaves no timer behind. */
+  clear(): void {
+    this.#waiting.clear();
+    clearTimeout(this.#timer);
+    this.#timerAt = Infinity;
+  }
+
+  #arm(at: number): void {
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#look(), Math.max(0, at - performance.now()));
+  }
+
+  #look(): void {
+    const now = performance.now();
+    this.#timerAt = Infinity;
+    const late = [...this.#waiting].filter(({ at }) => at <= now);
+    for (const waiting of late) this.#waiting.delete(waiting);
+    const next = Math.min(...[...this.#waiting].map(({ at }) => at));
+    if (next < Infinity) this.#arm(next);
+    for (const { onLate } of late) onLate();
+  }
+}

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { describe, it, mock } from "node:test";
+import { Deadlines } from "../deadlines.ts";
+
+/** Runs `scene` with timers and `performance.now` in its hands; `pass` lets time go by. */
+function withClock(scene: (pass: (ms: number) => void) => void): void {
+  let now = 0;
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const clock = mock.method(performance, "now", () => now);
+  try {
+    scene((ms) => {
+      for (let i = 0; i < ms; i++) {
+        now++;
+        mock.timers.tick(1);
+      }
+    });
+  } finally {
+    clock.mock.restore();
+    mock.timers.reset();
+  }
+}
+
+describe("Deadlines", () => {
+  it("call back each in its time, whatever the order in which they were set", () => {
+    withClock((pass) => {
+      const deadlines = new Deadlines();
+      const late: string[] = [];
+      deadlines.set(30, () => late.push("third"));
+      deadlines.set(10, () => late.push("first"));
+      deadlines.set(20, () => late.push("second"));
+      pass(9);
+      assert.deepEqual(late, []);
+      pass(1);
+      assert.deepEqual(late, ["first"]);
+      pass(20);
+      assert.deepEqual(late, ["first", "second", "third"]);
+    });
+  });
+
+  it("forget what was done in time", () => {
+    withClock((pass) => {
+      const deadlines = new Deadlines();
+      const late: string[] = [];
+      const done = deadlines.set(10, () => late.push("done"));
+      deadlines.set(20, () => late.push("late"));
+      done();
+      pass(30);
+      assert.deepEqual(late, ["late"]);
+    });
+  });
+
+  it("leave nothing behind when cleared, and go on afterwards", () => {
+    withClock((pass) => {
+      const deadlines = new Deadlines();
+      const late: string[] = [];
+      deadlines.set(10, () => late.push("cleared"));
+      deadlines.clear();
+      pass(20);
+      assert.equal(late.length, 0);
+      deadlines.set(10, () => late.push("set anew"));
+      pass(10);
+      assert.deepEqual(late, ["set anew"]);
+    });
+  });
+});
