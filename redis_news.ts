@@ -3,7 +3,7 @@
  * @module
  */
 import type { RedisConnection } from "./redis_connection.ts";
-import { doneChannel } from "./redis_scripts.ts";
+import { doneChannel } from "./redis_keys.ts";
 import type { FinishListener } from "./store.ts";
 
 /** Those who wait for news on one channel, by job id. */

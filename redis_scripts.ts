@@ -1,7 +1,7 @@
 /**
  * The Lua that runs inside Redis: every operation on a queue that must be atomic.
  *
- * All scripts take the same keys (see {@linkcode scriptKeys}) and the key prefix as first
+ * All scripts take the same keys (see `scriptKeys` in `redis_keys.ts`) and the key prefix as first
  * argument; `now` is Redis's own clock in milliseconds. Each may be repeated after a lost reply.
  *
  * A claimed job has a *lease*: `in-progress:<id>` holds the claim's token until it expires, the
@@ -17,35 +17,6 @@ export interface Script {
   readonly source: string;
   /** The source's SHA-1, for EVALSHA. */
   readonly sha: string;
-}
-
-/** The keys that every script gets, in the order the prelude names them. */
-export function scriptKeys(prefix: string, queueName: string): string[] {
-  return [queueName, wakeKey(queueName), `${prefix}abort`, `${queueName}:leases`];
-}
-
-/** The list whose one element wakes an idle worker. */
-export function wakeKey(queueName: string): string {
-  return `${queueName}:wake`;
-}
-
-/**
- * The channel on which a job's end is announced; ids that are alike up to an @ share one.
- *
- * A message is the id's length in bytes, a colon, the id, and the encoded result if it is small.
- */
-export function doneChannel(prefix: string, jobId: string): string {
-  return `${prefix}done:${/^([^@]+)@/.exec(jobId)?.[1] ?? jobId}`;
-}
-
-/** The key of a job's result; with `*` the pattern of all. */
-export function resultKey(prefix: string, jobId: string): string {
-  return `${prefix}result:${jobId}`;
-}
-
-/** The key of an encoded job. */
-export function jobKey(prefix: string, jobId: string): string {
-  return `${prefix}job:${jobId}`;
 }
 
 const PRELUDE = String.raw`

@@ -9,8 +9,9 @@ import {
   RedisConnection,
   type Reply,
 } from "./redis_connection.ts";
+import { abortKey, jobKey, resultKey, scriptKeys, wakeKey } from "./redis_keys.ts";
 import { RedisNews } from "./redis_news.ts";
-import { jobKey, resultKey, type Script, scriptKeys, scripts, wakeKey } from "./redis_scripts.ts";
+import { type Script, scripts } from "./redis_scripts.ts";
 import type { RedisTarget } from "./redis_settings.ts";
 import type {
   Claim,
@@ -362,10 +363,6 @@ export class RedisStore implements Store {
 
 function hashTag(key: string): string | undefined {
   return /^[^{]*\{([^}]+)\}/.exec(key)?.[1];
-}
-
-function abortKey(prefix: string): string {
-  return `${prefix}abort`;
 }
 
 /** What the script need not be told of most jobs: a random id that is due now. */

@@ -33,6 +33,7 @@ const ROOMS = [
   "redis_connection",
   "redis_settings",
   "redis_scripts",
+  "redis_keys",
   "sqlite_store",
   "sqlite_database",
   "sqlite_runner",

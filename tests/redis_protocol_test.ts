@@ -4,7 +4,8 @@ import { describe, it } from "node:test";
 import { QueueConnectionError } from "../errors.ts";
 import { openStore } from "../open_store.ts";
 import { RedisConnection } from "../redis_connection.ts";
-import { type Script, scriptKeys, scripts } from "../redis_scripts.ts";
+import { scriptKeys } from "../redis_keys.ts";
+import { type Script, scripts } from "../redis_scripts.ts";
 import { makeClient, parseDsn, resolveRedisSettings } from "../redis_settings.ts";
 import type { Claim, Store } from "../store.ts";
 import {

@@ -1,0 +1,39 @@
+/**
+ * The names of everything this library keeps in Redis beside the queues themselves. The scripts
+ * make the same names from the prefix; their prelude has the list.
+ * @module
+ */
+
+/** The keys that every script gets, in the order the prelude names them. */
+export function scriptKeys(prefix: string, queueName: string): string[] {
+  return [queueName, wakeKey(queueName), abortKey(prefix), `${queueName}:leases`];
+}
+
+/** The list whose one element wakes an idle worker. */
+export function wakeKey(queueName: string): string {
+  return `${queueName}:wake`;
+}
+
+/**
+ * The channel on which a job's end is announced; ids that are alike up to an @ share one.
+ *
+ * A message is the id's length in bytes, a colon, the id, and the encoded result if it is small.
+ */
+export function doneChannel(prefix: string, jobId: string): string {
+  return `${prefix}done:${/^([^@]+)@/.exec(jobId)?.[1] ?? jobId}`;
+}
+
+/** The key of a job's result; with `*` the pattern of all. */
+export function resultKey(prefix: string, jobId: string): string {
+  return `${prefix}result:${jobId}`;
+}
+
+/** The key of an encoded job. */
+export function jobKey(prefix: string, jobId: string): string {
+  return `${prefix}job:${jobId}`;
+}
+
+/** The set of jobs whose abort was asked for. */
+export function abortKey(prefix: string): string {
+  return `${prefix}abort`;
+}
