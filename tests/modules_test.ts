@@ -141,6 +141,14 @@ describe("the modules", () => {
     assert.deepEqual(homeless, [], "Add the module to ROOMS in tests/modules_test.ts");
   });
 
+  it("are all on the map in CONTRIBUTING.md", () => {
+    const map = readText("CONTRIBUTING.md");
+    const missing = modules.map(({ name }) => `\`${name}.ts\``).filter((name) =>
+      !map.includes(name)
+    );
+    assert.deepEqual(missing, []);
+  });
+
   it("import downwards only, so that there is no cycle", () => {
     const wrong = modules.flatMap(({ name, specifiers }) => {
       const below = ROOMS.slice(ROOMS.indexOf(name) + 1).map((room) => `./${room}.ts`);
