@@ -13,9 +13,11 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { findBun } from "../tests/_bun.ts";
 import { startRedis } from "../tests/_redis.ts";
-import type { Samples } from "./rounds.ts";
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
+
+/** Samples of a kind of work: the contenders' names and their figures, one a round. */
+type Samples = Record<string, Record<string, number[]>>;
 
 /** A ratio of two contenders' medians in one run, and what it has to be. */
 interface Demand {
@@ -43,21 +45,34 @@ const { values } = parseArgs({
 const bun = findBun();
 execFileSync(bun, ["install", "--frozen-lockfile"], { cwd: FOLDER, stdio: "ignore" });
 const runtimes = {
-  Deno: [process.execPath, "run", "-A", "--no-check", "--no-lock", `${FOLDER}rounds.ts`],
-  Bun: [bun, `${FOLDER}rounds.ts`],
+  Deno: [process.execPath, "run", "-A", "--no-check", "--no-lock", `${FOLDER}round.ts`],
+  Bun: [bun, `${FOLDER}round.ts`],
 };
+const CONTENDERS = ["arq", "floor", "BullMQ", "bee-queue"];
+const [rounds, jobs] = values.quick ? [3, 5_000] : [7, 20_000];
 const results: Record<string, Samples> = {};
-for (const [name, [command = "", ...args]] of Object.entries(runtimes)) {
-  await using redis = await startRedis();
-  const [rounds, jobs] = values.quick ? ["3", "5000"] : ["7", "20000"];
-  const options = { cwd: FOLDER, encoding: "utf8", maxBuffer: 1 << 26 } as const;
-  results[name] = JSON.parse(execFileSync(command, [...args, redis.url, rounds, jobs], options));
-}
+for (const [name, command] of Object.entries(runtimes)) results[name] = await measure(command);
 if (values.json) console.log(JSON.stringify(results));
 else for (const [name, samples] of Object.entries(results)) printTable(name, samples);
 const misses = Object.entries(results).flatMap(([name, samples]) => missedBy(name, samples));
 for (const miss of misses) console.error(miss);
 if (values.check && misses.length > 0) process.exitCode = 1;
+
+/** All contenders in alternation, each round on the same private Redis. */
+async function measure([command = "", ...args]: readonly string[]): Promise<Samples> {
+  await using redis = await startRedis();
+  const samples: Samples = {};
+  for (let round = 0; round < rounds; round++) {
+    for (const name of round % 2 === 0 ? CONTENDERS : CONTENDERS.toReversed()) {
+      const options = { cwd: FOLDER, encoding: "utf8" } as const;
+      const output = execFileSync(command, [...args, redis.url, name, String(jobs)], options);
+      for (const [work, figure] of Object.entries<number>(JSON.parse(output))) {
+        ((samples[work] ??= {})[name] ??= []).push(figure);
+      }
+    }
+  }
+  return samples;
+}
 
 function printTable(runtime: string, samples: Samples): void {
   console.log(`\n${runtime}, ${cpus().length} cores: median (least to most)`);
