@@ -6,6 +6,8 @@
  * @module
  */
 
+import { LONGEST_TIMER_MS } from "./sleep.ts";
+
 /** Something that has to happen in time. */
 interface Waiting {
   readonly at: number;
@@ -36,7 +38,8 @@ export class Deadlines {
   #arm(at: number): void {
     clearTimeout(this.#timer);
     this.#timerAt = at;
-    this.#timer = setTimeout(() => this.#look(), Math.max(0, at - performance.now()));
+    const delay = Math.min(Math.max(0, at - performance.now()), LONGEST_TIMER_MS);
+    this.#timer = setTimeout(() => this.#look(), delay);
   }
 
   #look(): void {
@@ -44,7 +47,8 @@ export class Deadlines {
     this.#timerAt = Infinity;
     const late = [...this.#waiting].filter(({ at }) => at <= now);
     for (const waiting of late) this.#waiting.delete(waiting);
-    const next = Math.min(...[...this.#waiting].map(({ at }) => at));
+    let next = Infinity;
+    for (const { at } of this.#waiting) next = Math.min(next, at);
     if (next < Infinity) this.#arm(next);
     for (const { onLate } of late) onLate();
   }

@@ -47,13 +47,21 @@ export class QueueConnectionError extends ArqError {
   /** The ids that are known to be accepted, where a list of jobs was enqueued. */
   readonly accepted?: readonly string[];
 
-  /** Takes the message, the cause, and the ids of a list that were accepted. */
+  /** Whether the store answered, and refused; it did not answer otherwise. */
+  readonly refused: boolean;
+
+  /** Takes the message, the cause, the ids of a list that were accepted, and whether it was refused. */
   constructor(
     message: string,
-    options: { readonly cause?: unknown; readonly accepted?: readonly string[] } = {},
+    options: {
+      readonly cause?: unknown;
+      readonly accepted?: readonly string[];
+      readonly refused?: boolean;
+    } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     if (options.accepted) this.accepted = options.accepted;
+    this.refused = options.refused ?? false;
   }
 }
 
@@ -78,7 +86,7 @@ export class FailedJobs extends ArqError {
 
   /** Takes the number of failed jobs and their results. */
   constructor(count: number, jobResults: FailedJobs["jobResults"]) {
-    const errors = jobResults.map(({ jobId, result }) => `${jobId}: ${String(result)}`);
+    const errors = jobResults.map(({ jobId, result }) => `${jobId}: ${textOf(result)}`);
     const heading = count === 1 ? "1 job failed" : `${count} jobs failed`;
     super([heading + (errors.length ? ":" : ""), ...errors].join("\n  "));
     this.count = count;
@@ -109,3 +117,12 @@ brandErrors({
   SettingsError,
   FailedJobs,
 });
+
+/** An error as text; somebody's own error may even refuse to be one. */
+function textOf(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return "an error that cannot be shown";
+  }
+}

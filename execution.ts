@@ -26,15 +26,14 @@ export async function execute(run: JobRun, executor: Executor): Promise<JobOutco
   const { settings } = executor;
   const early = load(run, settings) ?? refuse(run, settings);
   if (early) return early;
-  const ctx = new RunContext(run, executor) as JobMeta;
+  const ctx = new RunContext(run, executor) as unknown as JobMeta;
   run.ctx = ctx;
   const { onJobStart } = settings.hooks;
   if (onJobStart) await callHook("onJobStart", () => run.untilAbandoned(onJobStart(ctx)));
   log.started(run);
-  const call = await prepareCall(run, ctx);
   run.deadline = Math.min(run.deadline, performance.now() + (run.fn?.timeoutMs ?? Infinity));
   executor.onDeadline(run);
-  const outcome = limitRetries(run, settings, await run.settle(call));
+  const outcome = limitRetries(run, settings, await run.settle(() => callFunction(run, ctx)));
   run.deadline = Infinity;
   return outcome;
 }
@@ -72,19 +71,12 @@ function refuse(run: JobRun, settings: ResolvedSettings): JobOutcome | undefined
   if (run.jobTry - handbacks > run.fn.maxTries) return failure(outOfTries(run.fn.maxTries));
 }
 
-/** Finds the function, importing it if need be; what fails here fails the job. */
-async function prepareCall(run: JobRun, ctx: JobMeta): Promise<() => unknown> {
+/** Calls the function, importing it first if need be. */
+function callFunction(run: JobRun, ctx: JobMeta): unknown {
   const { a: args } = run.record;
   const { fn } = run.fn as RegisteredFunction;
-  if (typeof fn === "function") return () => fn(ctx, ...args);
-  try {
-    const imported = await importFunction(fn);
-    return () => imported(ctx, ...args);
-  } catch (error) {
-    return () => {
-      throw error;
-    };
-  }
+  if (typeof fn === "function") return fn(ctx, ...args);
+  return importFunction(fn).then((imported) => imported(ctx, ...args));
 }
 
 async function importFunction(specifier: string): Promise<AnyJobFunction> {
@@ -159,14 +151,27 @@ class RunContext {
     this.kwargs = record.k;
     this.arq = settings.client;
     this.#run = run;
+    Object.defineProperties(this, RunContext.#lazy);
     Object.assign(this, state);
   }
 
-  get signal(): AbortSignal {
-    return this.#run.signal;
+  static #runOf(ctx: RunContext): JobRun {
+    return ctx.#run;
   }
 
-  get logger(): JobLogger {
-    return jobLogger.with({ jobId: this.jobId, function: this.functionName });
-  }
+  /** Made when first asked for; on the object itself, so that a copy by spread has them too. */
+  static readonly #lazy: PropertyDescriptorMap = {
+    signal: {
+      enumerable: true,
+      get(this: RunContext): AbortSignal {
+        return RunContext.#runOf(this).signal;
+      },
+    },
+    logger: {
+      enumerable: true,
+      get(this: RunContext): JobLogger {
+        return jobLogger.with({ jobId: this.jobId, function: this.functionName });
+      },
+    },
+  };
 }

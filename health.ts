@@ -40,7 +40,7 @@ const SPARE_MS = 1_000;
 export class HealthRecorder {
   readonly #settings: ResolvedSettings;
   #recordedAt = -Infinity;
-  #lastText = "";
+  #lastText: string | undefined;
 
   /** Takes the worker's settings; nothing is written yet. */
   constructor(settings: ResolvedSettings) {
@@ -59,8 +59,22 @@ export class HealthRecorder {
       this.#recordedAt = -Infinity;
       return log.storeFailed("write the sign of life", error);
     }
-    const withoutTime = text.slice("Mar-01 17:41:22 ".length);
-    if (withoutTime !== this.#lastText) log.health(text);
-    this.#lastText = withoutTime;
+    if (withoutTime(text) !== withoutTime(this.#lastText)) log.health(text);
+    this.#lastText = text;
   }
+
+  /** Removes the sign of life, unless another worker of the queue has given one since. */
+  async remove(): Promise<void> {
+    const { client: { store }, healthCheckKey } = this.#settings;
+    try {
+      if (await store.readHealth(healthCheckKey) !== this.#lastText) return;
+      await store.removeHealth(healthCheckKey);
+    } catch (error) {
+      log.storeFailed("remove the sign of life", error);
+    }
+  }
+}
+
+function withoutTime(text: string | undefined): string | undefined {
+  return text?.slice("Mar-01 17:41:22 ".length);
 }

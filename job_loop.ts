@@ -8,28 +8,28 @@
  */
 import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
+import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun } from "./job_run.ts";
-import { encodeResult, type ResultRecord, type Serializer } from "./serializer.ts";
-import { LONGEST_TIMER_MS, sleep } from "./sleep.ts";
-import type { ClaimReply, Finish, GiveBack, Settled, Store } from "./store.ts";
+import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
+import type { ClaimReply, Store } from "./store.ts";
+import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
-/** A slot of a unique cron job stays locked this long after its end, as Python expects. */
-const SLOT_LOCK_MS = 60_000;
+/** The pause after a failed look for lost claims, unless `pollDelay` is less. */
+const PAUSE_MS = 500;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
 const SHUTDOWN_LIMIT_MS = 15_000;
-const NOTHING = new Uint8Array();
 
-interface Ended {
-  readonly run: JobRun;
-  readonly outcome: JobOutcome;
-  /** The encoded end, where the outcome is one. */
-  readonly record?: Uint8Array;
-}
+/**
+ * - `running`: claims jobs and runs them; a stop makes it `draining`.
+ * - `draining`: claims nothing, lets jobs run; `ending` once they had their time.
+ * - `ending`: jobs were told to stop; what cannot be recorded now is given up.
+ */
+type Phase = "running" | "draining" | "ending";
 
 /** Runs the jobs of one queue until it is stopped. */
-export class JobLoop implements Executor, Counters {
+export class JobLoop implements Executor, Counters, Sleeper {
   readonly settings: ResolvedSettings;
   readonly state: Readonly<Record<string, unknown>>;
   jobsComplete = 0;
@@ -45,28 +45,26 @@ export class JobLoop implements Executor, Counters {
   readonly #held: Map<string, JobRun> = new Map();
   readonly #active: Set<JobRun> = new Set();
   readonly #done = Promise.withResolvers<void>();
-  readonly #stopListening = new AbortController();
-  #ended: Ended[] = [];
+  readonly #stopped = new AbortController();
+  readonly #recorder: JobRecorder;
+  #listener: WakeListener | undefined;
+  #phase: Phase = "running";
   #started = 0;
-  #claiming = 0;
+  /** Whether a claim, or a look for lost claims, is under way. */
+  #isAsking = false;
   #claimed = 0;
-  #settling = 0;
   /** How many `afterJobEnd` are under way. */
-  #afterwards = 0;
   #wakeUps = 0;
   #mayHaveWork = true;
   #isEmpty = false;
   #hasBacklog = false;
   #mayHoldUnknown = false;
   #turnAsked = false;
-  #stopping = false;
-  #givingUp = false;
   #clockOffset: number | undefined;
   #renewedAt: number = performance.now();
   #dueTimer: ReturnType<typeof setTimeout> | undefined;
   #deadlineTimer: ReturnType<typeof setTimeout> | undefined;
   #deadline = Infinity;
-  #onIdle: (() => void) | undefined;
 
   /** Takes the worker's settings, the state that `onStartup` has filled, and who hears of failures. */
   constructor(
@@ -78,6 +76,10 @@ export class JobLoop implements Executor, Counters {
     this.state = state;
     this.onFailure = onFailure;
     this.#store = settings.client.store;
+    this.#recorder = new JobRecorder(settings, {
+      onGone: (run) => this.#held.delete(run.claim.token),
+      onProgress: () => this.#onRecorded(),
+    });
   }
 
   /** How many jobs are running. */
@@ -95,8 +97,14 @@ export class JobLoop implements Executor, Counters {
     const { pollDelayMs, leaseMs } = this.settings;
     const ticks = setInterval(() => this.#tick(), pollDelayMs);
     const renewals = setInterval(() => this.#renew(), leaseMs / 3);
-    using _reconnects = this.#store.onReconnect(() => this.#mayHoldUnknown = true);
-    const listening = this.#listen();
+    using _reconnects = this.#store.onReconnect(() => {
+      this.#mayHoldUnknown = true;
+      this.#recorder.retry();
+    });
+    using _recorder = this.#recorder;
+    using listener = new WakeListener(this.#store.openWakeLine(this.settings.queueName), this);
+    this.#listener = listener;
+    void listener.run();
     this.#turn();
     try {
       await this.#done.promise;
@@ -105,30 +113,23 @@ export class JobLoop implements Executor, Counters {
       clearInterval(renewals);
       clearTimeout(this.#dueTimer);
       clearTimeout(this.#deadlineTimer);
-      this.#stopListening.abort();
-      await listening;
+      this.#stopped.abort();
     }
   }
 
   /**
    * Claims nothing more, lets jobs run for `waitMs`, then aborts them and gives their leases back.
-   * Ends within `waitMs`, the grace, and the store's timeout.
+   * Ends within `waitMs`, the grace, and a few seconds; with a lost store, within its timeout.
    */
   async stop(waitMs: number): Promise<void> {
-    this.#stopping = true;
+    this.#phase = "draining";
     this.#askForTurn();
-    await Promise.race([
-      this.#done.promise,
-      sleep(waitMs, this.#stopListening.signal).catch(() => {}),
-    ]);
+    await atMost(waitMs, this.#done.promise);
+    this.#phase = "ending";
     for (const run of this.#active) this.#stopRun(run, "shutdown");
-    this.#givingUp = true;
+    this.#recorder.close();
     this.#askForTurn();
-    const limitMs = this.settings.abortGraceMs + SHUTDOWN_LIMIT_MS;
-    await Promise.race([
-      this.#done.promise,
-      sleep(limitMs, this.#stopListening.signal).catch(() => {}),
-    ]);
+    await atMost(this.settings.abortGraceMs + SHUTDOWN_LIMIT_MS, this.#done.promise);
     this.#done.resolve();
   }
 
@@ -179,17 +180,18 @@ export class JobLoop implements Executor, Counters {
 
   #turn(): void {
     if (performance.now() - this.#renewedAt > this.settings.leaseMs / 2) this.#renew();
-    if (this.#ended.length > 0) void this.#settle(this.#ended.splice(0));
-    if (this.#mayHoldUnknown && this.#claiming === 0 && !this.#stopping) {
+    this.#recorder.flush();
+    if (this.#mayHoldUnknown && !this.#isAsking && this.#phase === "running") {
       void this.#releaseUnknown();
     }
     if (this.#shouldClaim()) void this.#claim(this.#claimSize());
     if (this.#isDone()) this.#done.resolve();
-    else if (this.#isIdle()) this.#onIdle?.();
+    else if (this.isIdle()) this.#listener?.notify();
   }
 
-  #isIdle(): boolean {
-    return !this.#mayHaveWork && !this.#stopping && this.#room() > 0;
+  /** Whether there is room for a job, and none is known of. */
+  isIdle(): boolean {
+    return !this.#mayHaveWork && this.#phase === "running" && this.#room() > 0;
   }
 
   /** How many more jobs may be taken. */
@@ -202,8 +204,8 @@ export class JobLoop implements Executor, Counters {
   }
 
   #shouldClaim(): boolean {
-    return !this.#stopping && this.#mayHaveWork && !this.#mayHoldUnknown &&
-      this.#claiming === 0 && this.#room() > 0;
+    return this.#phase === "running" && this.#mayHaveWork && !this.#mayHoldUnknown &&
+      !this.#isAsking && this.#room() > 0;
   }
 
   /** With a backlog the slots are filled in halves, so that neither side waits for the other. */
@@ -215,7 +217,7 @@ export class JobLoop implements Executor, Counters {
 
   async #claim(limit: number): Promise<void> {
     const wakeUps = this.#wakeUps;
-    this.#claiming++;
+    this.#isAsking = true;
     this.#claimed += limit;
     let reply: ClaimReply | undefined;
     try {
@@ -229,7 +231,7 @@ export class JobLoop implements Executor, Counters {
       log.storeFailed("claim jobs", error);
       this.#mayHoldUnknown = true;
     }
-    this.#claiming--;
+    this.#isAsking = false;
     this.#claimed -= limit;
     if (!reply) {
       this.#mayHaveWork = false;
@@ -245,20 +247,25 @@ export class JobLoop implements Executor, Counters {
     this.#take(reply.claims.map((claim) => new JobRun(claim)));
   }
 
-  /** Starts jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
+  /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
   #take(runs: readonly JobRun[]): void {
     this.#started += runs.length;
     for (const run of runs) {
       this.#held.set(run.claim.token, run);
       this.#active.add(run);
     }
-    const start = () => {
-      for (const run of runs) void this.#runJob(run);
-      this.#askForTurn();
-    };
-    if (!this.#hasBacklog) return start();
+    if (!this.#hasBacklog) return this.#start(runs);
     this.#turn();
-    setImmediate(start);
+    setImmediate(() => this.#start(runs));
+  }
+
+  /** Starts jobs, or gives back at once what was claimed when the worker was told to stop. */
+  #start(runs: readonly JobRun[]): void {
+    for (const run of runs) {
+      if (this.#phase === "running") void this.#runJob(run);
+      else this.#end({ run, outcome: { kind: "released" } });
+    }
+    this.#askForTurn();
   }
 
   /** Claims again when the next known job is due, if that is before the next tick. */
@@ -272,7 +279,7 @@ export class JobLoop implements Executor, Counters {
   }
 
   async #runJob(run: JobRun): Promise<void> {
-    const ended = this.#encodeEnd(run, await execute(run, this));
+    const ended = this.#recorder.encode(run, await execute(run, this));
     const { outcome } = ended;
     this.#count(run, outcome);
     log.ended(run, outcome, this.settings.logResults);
@@ -281,10 +288,19 @@ export class JobLoop implements Executor, Counters {
     if (onJobEnd && ctx) {
       await callHook("onJobEnd", () => run.untilAbandoned(onJobEnd(ctx, outcome)));
     }
-    this.#active.delete(run);
-    this.#ended.push(ended);
+    this.#end(ended);
+  }
+
+  #end(ended: Ended): void {
+    this.#active.delete(ended.run);
+    this.#recorder.add(ended);
     if (this.#active.size === 0) this.#turn();
     else this.#askForTurn();
+  }
+
+  #onRecorded(): void {
+    if (this.settings.burst && this.#active.size === 0) this.#mayHaveWork = true;
+    this.#askForTurn();
   }
 
   #count(run: JobRun, outcome: JobOutcome): void {
@@ -293,96 +309,6 @@ export class JobLoop implements Executor, Counters {
       this.jobsFailed++;
       this.onFailure?.(run.claim.jobId, outcome.error);
     } else this.jobsRetried++;
-  }
-
-  /** Records how jobs ended; what the store did not take is kept for another attempt. */
-  async #settle(ended: readonly Ended[]): Promise<void> {
-    const { queueName } = this.settings;
-    const ends = ended.filter(({ outcome }) => isEnd(outcome));
-    const returned = ended.filter(({ outcome }) => isReturn(outcome));
-    for (const { run, outcome } of ended) {
-      if (outcome.kind === "lost") this.#held.delete(run.claim.token);
-    }
-    this.#settling++;
-    await Promise.all([
-      this.#record(
-        ends,
-        () => this.#store.finish(queueName, ends.map((end) => this.#finishOf(end))),
-      ),
-      this.#record(returned, () => this.#store.giveBack(queueName, returned.map(giveBackOf))),
-    ]);
-    this.#settling--;
-    if (this.settings.burst && this.#active.size === 0) this.#mayHaveWork = true;
-    this.#askForTurn();
-  }
-
-  async #record(ended: readonly Ended[], send: () => Promise<Settled[]>): Promise<void> {
-    if (ended.length === 0) return;
-    let settled: Settled[];
-    try {
-      settled = await send();
-    } catch (error) {
-      return await this.#keepForLater(ended, error);
-    }
-    const { afterJobEnd } = this.settings.hooks;
-    for (const [i, { run, outcome }] of ended.entries()) {
-      this.#held.delete(run.claim.token);
-      log.settled(run, settled[i] ?? "refused");
-      const { ctx } = run;
-      if (afterJobEnd && ctx) {
-        this.#afterwards++;
-        void callHook("afterJobEnd", () => afterJobEnd(ctx as never, outcome)).then(() => {
-          this.#afterwards--;
-          this.#askForTurn();
-        });
-      }
-    }
-  }
-
-  async #keepForLater(ended: readonly Ended[], error: unknown): Promise<void> {
-    if (this.#givingUp) {
-      log.unrecorded(ended.map(({ run }) => run), error);
-      for (const { run } of ended) this.#held.delete(run.claim.token);
-      return;
-    }
-    log.storeFailed("record results", error);
-    await sleep(this.settings.pollDelayMs);
-    this.#ended.push(...ended);
-  }
-
-  #finishOf({ run, outcome, record = NOTHING }: Ended): Finish {
-    const { claim, fn } = run;
-    const keepMs = fn?.keepMs ?? this.settings.keepResultMs;
-    return {
-      lease: claim,
-      success: outcome.kind === "success",
-      record,
-      keepMs: fn?.isSlot && keepMs !== "forever" ? Math.max(keepMs, SLOT_LOCK_MS) : keepMs,
-      lockTailMs: fn?.isSlot ? SLOT_LOCK_MS : 0,
-    };
-  }
-
-  /** A result that cannot travel makes a failure of a success. */
-  #encodeEnd(run: JobRun, outcome: JobOutcome): Ended {
-    if (!isEnd(outcome)) return { run, outcome };
-    const { queueName, client: { serializer } } = this.settings;
-    const success = outcome.kind === "success";
-    const record: ResultRecord = {
-      ...run.record,
-      t: run.jobTry,
-      s: success,
-      r: success ? outcome.value : (outcome as { readonly error?: unknown }).error,
-      st: run.startMs,
-      ft: Date.now(),
-      q: queueName,
-      id: run.claim.jobId,
-    };
-    try {
-      return { run, outcome, record: encodeResult(record, serializer) };
-    } catch (error) {
-      const failed = { ...record, a: [], k: {}, s: false, r: error };
-      return { run, outcome: { kind: "failure", error }, record: encodeAnyhow(failed, serializer) };
-    }
   }
 
   async #renew(): Promise<void> {
@@ -418,79 +344,36 @@ export class JobLoop implements Executor, Counters {
 
   /** After a lost reply, jobs may have been claimed that we never heard of. */
   async #releaseUnknown(): Promise<void> {
-    this.#claiming++;
+    this.#isAsking = true;
     try {
       const known = [...this.#held.values()].map(({ claim }) => claim);
       await this.#store.releaseUnknown(this.settings.queueName, this.#holder, known);
       this.#mayHoldUnknown = false;
     } catch (error) {
       log.storeFailed("hand back lost claims", error);
-      await sleep(this.settings.pollDelayMs);
+      await sleep(Math.min(this.settings.pollDelayMs, PAUSE_MS), this.#stopped.signal).catch(
+        () => {},
+      );
     }
-    this.#claiming--;
+    this.#isAsking = false;
     this.#askForTurn();
   }
 
-  /** While idle, waits to be woken; a wake-up that finds no room is passed on to another worker. */
-  async #listen(): Promise<void> {
-    const { queueName, pollDelayMs } = this.settings;
-    const { signal } = this.#stopListening;
-    using line = this.#store.openWakeLine(queueName);
-    const stopped = new Promise<false>((resolve) =>
-      signal.addEventListener("abort", () => resolve(false), { once: true })
-    );
-    while (!signal.aborted) {
-      if (!this.#isIdle()) {
-        await Promise.race([stopped, new Promise<void>((resolve) => this.#onIdle = resolve)]);
-      }
-      try {
-        const woken = !signal.aborted && await Promise.race([stopped, line.wait()]);
-        if (woken && (this.#stopping || this.#room() <= 0)) await this.#store.wake(queueName);
-        else if (woken) {
-          this.#wakeUps++;
-          this.#mayHaveWork = true;
-          this.#turn();
-        }
-      } catch (error) {
-        if (!signal.aborted) log.storeFailed("wait to be woken", error);
-        await Promise.race([stopped, sleep(pollDelayMs)]);
-      }
+  /** A wake-up that finds no room is passed on to another worker. */
+  async onWake(): Promise<void> {
+    if (this.#phase !== "running" || this.#room() <= 0) {
+      return await this.#store.wake(this.settings.queueName);
     }
+    this.#wakeUps++;
+    this.#mayHaveWork = true;
+    this.#turn();
   }
 
   #isDone(): boolean {
-    const isAtRest = this.#active.size === 0 && this.#ended.length === 0 &&
-      this.#settling === 0 && this.#claiming === 0 && this.#afterwards === 0;
-    if (!isAtRest) return false;
-    if (this.#stopping) return true;
+    if (this.#active.size > 0 || this.#isAsking || !this.#recorder.isAtRest) return false;
+    if (this.#phase !== "running") return true;
     if (!this.settings.burst) return false;
     return this.#started >= this.settings.maxBurstJobs ||
       (!this.#mayHaveWork && this.#isEmpty);
   }
-}
-
-/** A job must end even if the program's own serializer can write nothing at all. */
-function encodeAnyhow(record: ResultRecord, serializer: Serializer | undefined): Uint8Array {
-  try {
-    return encodeResult(record, serializer);
-  } catch {
-    return encodeResult(record);
-  }
-}
-
-function isEnd({ kind }: JobOutcome): boolean {
-  return kind === "success" || kind === "failure" || kind === "aborted";
-}
-
-function isReturn({ kind }: JobOutcome): boolean {
-  return kind === "retry" || kind === "released";
-}
-
-function giveBackOf({ run, outcome }: Ended): GiveBack {
-  return {
-    lease: run.claim,
-    kind: outcome.kind === "released" ? "release" : "retry",
-    deferMs: outcome.kind === "retry" ? outcome.delayMs : undefined,
-    starts: run.jobTry,
-  };
 }

@@ -14,7 +14,7 @@ import {
 } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 import type { Store } from "./store.ts";
-import { checkKeys } from "./validation.ts";
+import { checkOptions } from "./validation.ts";
 
 /** What was enqueued. */
 export interface JobDef {
@@ -103,6 +103,8 @@ export function unwrap(record: ResultRecord): unknown {
   return record.r;
 }
 
+/** What options of a waiting look like, for errors. */
+export const RESULT_EXAMPLE = "{ timeout: { seconds: 5 } }";
 const RESULT_KEYS = [
   "timeout",
   "pollDelay",
@@ -115,8 +117,7 @@ const RESULT_KEYS = [
  * @throws {TypeError | RangeError} if one is unknown or has a bad value.
  */
 export function checkResultOptions(what: string, options: ResultOptions): void {
-  const [problem] = checkKeys(options, RESULT_KEYS);
-  if (problem !== undefined) throw new TypeError(`${what}: ${problem}`);
+  checkOptions(what, RESULT_EXAMPLE, options, RESULT_KEYS);
   const { timeout, pollDelay } = options;
   if (timeout !== undefined) durationMs("timeout", timeout);
   if (pollDelay !== undefined) durationMs("pollDelay", pollDelay, 1);

@@ -55,11 +55,12 @@ export class JobRun {
     return this.#controller.signal;
   }
 
-  /** Tells the function to stop; only the first reason counts. */
+  /** Tells the function to stop; only the first reason counts, but a shutdown waits for no hook. */
   stop(reason: StopReason, graceMs: number): void {
-    if (this.#stopReason !== undefined) return;
+    const isFirst = this.#stopReason === undefined;
+    if (isFirst || reason === "shutdown") this.deadline = performance.now() + graceMs;
+    if (!isFirst) return;
     this.#stopReason = reason;
-    this.deadline = performance.now() + graceMs;
     this.#controller?.abort(this.stopError());
   }
 

@@ -185,6 +185,8 @@ export class RedisConnection {
     key: string | undefined,
     timeoutMs: number,
   ): Promise<Reply> {
+    // A client that was handed in may have a strategy that gives up; a worker never does.
+    if (this.isConnected && !this.client.isOpen) this.#replace(this.client);
     const client = this.client;
     const { promise: silence, reject } = Promise.withResolvers<never>();
     const done = this.#deadlines.set(timeoutMs, () => {
@@ -295,7 +297,9 @@ export class RedisConnection {
     const text = reason === undefined
       ? `no reply within ${limitMs / 1_000} s`
       : reasonOf(reason, address);
-    return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error });
+    const word = firstWord(reason);
+    const refused = word !== undefined && !TRANSIENT.has(word);
+    return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error, refused });
   }
 }
 
@@ -362,9 +366,7 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
 function reasonOf(error: unknown, address: string): string {
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
-  if (
-    error instanceof Error && (error.name === "NotCapable" || error.name === "PermissionDenied")
-  ) {
+  if (isForbidden(error)) {
     return `this program may not connect; start it with --allow-net=${address}`;
   }
   if (code === "ECONNREFUSED") return "connection refused; is the server running there?";
@@ -386,11 +388,17 @@ function isNotRedis(error: unknown): boolean {
   return error instanceof Error && /RESP type|^HTTP/.test(error.message);
 }
 
+/** Whether Deno lacks the permission: for a host name it says so by an error of the look-up. */
+function isForbidden(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return error.name === "NotCapable" || error.name === "PermissionDenied" ||
+    error.message.startsWith("getaddrinfo EPERM");
+}
+
 /** Whether a further attempt to connect would fail in the same way. */
 function isFinal(thrown: unknown): boolean {
   const error = underlying(thrown);
-  if (error instanceof SettingsError || isNotRedis(error)) return true;
-  if (error instanceof Error && error.name === "NotCapable") return true;
+  if (error instanceof SettingsError || isNotRedis(error) || isForbidden(error)) return true;
   const word = firstWord(error);
   return word !== undefined && !TRANSIENT.has(word) && word !== "MAXCLIENTS";
 }

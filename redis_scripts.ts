@@ -294,11 +294,12 @@ return table.concat(replies)
 /**
  * Records the end of claimed jobs and announces each.
  *
- * Arguments per job: id, token, original score, result, and `success,keep,tail`: 1 for a success, ms
- * to keep the result (empty for ever, 0 not at all), ms for which the id stays locked.
+ * Arguments: "1" if an earlier reply may have been lost; then per job: id, token, original score,
+ * result, and `success,keep,tail`: 1 for a success, ms to keep the result (empty for ever, 0 not at
+ * all), ms for which the id stays locked.
  *
- * Replies a string with "1" for a recorded and "0" for a refused end each; "1" too where just this
- * result is recorded already.
+ * Replies a string with "1" for a recorded and "0" for a refused end each; "1" too where this end
+ * seems to be recorded already, by an earlier call.
  *
  * Guarantees: one result is recorded for an incarnation. A success may come after the lease was
  * lost as long as nobody else has finished the job; other ends are refused then. A job enqueued
@@ -308,7 +309,7 @@ const FINISH = String.raw`
 -- The first write frees memory, so that a full server takes it.
 local FIELDS = 5
 local ids, keys, members = {}, {}, {}
-for i = 2, #ARGV, FIELDS do
+for i = 3, #ARGV, FIELDS do
   local id = ARGV[i]
   ids[#ids + 1], keys[#keys + 1] = id, lock_key(id)
   members[#members + 1] = lease_member(id, ARGV[i + 2])
@@ -328,12 +329,15 @@ local function is_enqueued_anew(n)
     and redis.call('EXISTS', job_key(ids[n])) == 1
 end
 
--- Is this the repetition of a call whose reply was lost?
-local function is_recorded(id, result) return redis.pcall('GET', result_key(id)) == result end
+-- Has an earlier call done this already? Then the result is there, or nobody holds the job.
+local function is_recorded(n, result)
+  if redis.pcall('GET', result_key(ids[n])) == result then return true end
+  return ARGV[2] == '1' and not locks[n] and leased[n] == false
+end
 
 local gone, ended, released, replies, accepted, has_new = {}, {}, {}, {}, {}, false
 for n, id in ipairs(ids) do
-  local i = 2 + (n - 1) * FIELDS
+  local i = 3 + (n - 1) * FIELDS
   local success = string.sub(ARGV[i + 4], 1, 1) == '1'
   local is_new = not accepted[id] and is_accepted(n, ARGV[i + 1], success)
   if is_new then
@@ -348,7 +352,7 @@ for n, id in ipairs(ids) do
     end
     accepted[id] = i
   end
-  replies[n] = (is_new or is_recorded(id, ARGV[i + 3])) and '1' or '0'
+  replies[n] = (is_new or is_recorded(n, ARGV[i + 3])) and '1' or '0'
 end
 if #gone > 0 then
   redis.call('DEL', unpack(gone))
@@ -372,15 +376,16 @@ return table.concat(replies)
 /**
  * Puts claimed jobs back into the queue.
  *
- * Arguments per job: id, token, original score, delay ms or "" for its old place, starts to
- * remember, "1" if the try was cut short and does not count.
+ * Arguments: "1" if an earlier reply may have been lost; then per job: id, token, original score,
+ * delay ms or "" for its old place, starts to remember, "1" if the try was cut short and does not
+ * count.
  *
  * Replies a string with "1" done, "0" refused, "2" done but the job expires before it is due, each.
  */
 const GIVE_BACK = String.raw`
 write_even_when_full()
 local replies = {}
-for i = 2, #ARGV, 6 do
+for i = 3, #ARGV, 6 do
   local id, score, delay = ARGV[i], ARGV[i + 2], ARGV[i + 3]
   local reply = '0'
   if is_mine(id, ARGV[i + 1], score) then
@@ -392,6 +397,8 @@ for i = 2, #ARGV, 6 do
     local ttl = redis.call('PTTL', job_key(id))
     reply = delay ~= '' and ttl ~= -1 and tonumber(due) - now > ttl and '2' or '1'
   end
+  -- Nobody holds it: the earlier call gave it back.
+  if reply == '0' and ARGV[2] == '1' and redis.call('EXISTS', lock_key(id)) == 0 then reply = '1' end
   replies[#replies + 1] = reply
 end
 return table.concat(replies)

@@ -32,6 +32,7 @@ import type {
 const WAKE_WAIT_SECONDS = 5;
 /** Jobs handled by one call of a script, so that no call keeps the server from others for long. */
 const BATCH = 500;
+const BATCH_BYTES = 1 << 20;
 const SETTLED: Readonly<Record<string, Settled>> = {
   "0": "refused",
   "1": "done",
@@ -41,6 +42,7 @@ const SETTLED: Readonly<Record<string, Settled>> = {
 /** Queues in Redis, in the layout that Python's arq uses. */
 export class RedisStore implements Store {
   readonly prefix: string;
+  readonly listChunk = 250;
   readonly address: string;
   readonly #target: RedisTarget;
   readonly #factory: ClientFactory;
@@ -153,32 +155,37 @@ export class RedisStore implements Store {
   }
 
   async renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]> {
-    const flags = await this.#runBatches(scripts.renew, queueName, leases, [String(leaseMs)], (
-      lease,
-    ) => [lease.jobId, lease.token, lease.score]);
+    const flags = await this.#runBatches(
+      scripts.renew,
+      queueName,
+      () => [String(leaseMs)],
+      leases.map(({ jobId, token, score }) => [jobId, token, score]),
+    );
     return Array.from(flags, (flag) => flag === "1");
   }
 
   async finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]> {
-    const flags = await this.#runBatches(scripts.finish, queueName, ends, [], (end) => [
-      end.lease.jobId,
-      end.lease.token,
-      end.lease.score,
-      bytes(end.record),
-      `${end.success ? 1 : 0},${end.keepMs === "forever" ? "" : end.keepMs},${end.lockTailMs}`,
+    const rows = ends.map(({ lease, success, record, keepMs, lockTailMs }) => [
+      lease.jobId,
+      lease.token,
+      lease.score,
+      bytes(record),
+      `${success ? 1 : 0},${keepMs === "forever" ? "" : keepMs},${lockTailMs}`,
     ]);
+    const flags = await this.#runBatches(scripts.finish, queueName, againFlag, rows);
     return settled(flags);
   }
 
   async giveBack(queueName: string, jobs: readonly GiveBack[]): Promise<Settled[]> {
-    const flags = await this.#runBatches(scripts.giveBack, queueName, jobs, [], (job) => [
-      job.lease.jobId,
-      job.lease.token,
-      job.lease.score,
-      optional(job.deferMs),
-      String(job.starts),
-      job.kind === "release" ? "1" : "0",
+    const rows = jobs.map(({ lease, deferMs, starts, kind }) => [
+      lease.jobId,
+      lease.token,
+      lease.score,
+      optional(deferMs),
+      String(starts),
+      kind === "release" ? "1" : "0",
     ]);
+    const flags = await this.#runBatches(scripts.giveBack, queueName, againFlag, rows);
     return settled(flags);
   }
 
@@ -315,19 +322,16 @@ export class RedisStore implements Store {
     return this.#commands.script(script, keys, (again) => [this.prefix, ...args(again)]);
   }
 
-  /** Runs a script that answers one flag an item, in as many calls as needed. */
-  async #runBatches<T>(
+  /** Runs a script that answers one flag a row, in as many calls as needed. */
+  async #runBatches(
     script: Script,
     queueName: string,
-    items: readonly T[],
-    first: readonly Argument[],
-    fields: (item: T) => readonly Argument[],
+    first: (again: boolean) => readonly Argument[],
+    rows: readonly (readonly Argument[])[],
   ): Promise<string> {
-    const calls: Promise<Reply>[] = [];
-    for (let i = 0; i < items.length; i += BATCH) {
-      const args = [...first, ...items.slice(i, i + BATCH).flatMap(fields)];
-      calls.push(this.#run(script, queueName, () => args));
-    }
+    const calls = [...batchesOf(rows)].map((batch) =>
+      this.#run(script, queueName, (again) => [...first(again), ...batch.flat()])
+    );
     return (await Promise.all(calls)).map(text).join("");
   }
 
@@ -363,6 +367,28 @@ export class RedisStore implements Store {
 
 function hashTag(key: string): string | undefined {
   return /^[^{]*\{([^}]+)\}/.exec(key)?.[1];
+}
+
+/** Cuts rows of arguments into batches of a bearable number and size. */
+function* batchesOf(
+  rows: readonly (readonly Argument[])[],
+): Generator<readonly (readonly Argument[])[]> {
+  let start = 0;
+  let size = 0;
+  for (const [i, row] of rows.entries()) {
+    const bytes = row.reduce((sum, argument) => sum + argument.length, 0);
+    if (i > start && (i - start === BATCH || size + bytes > BATCH_BYTES)) {
+      yield rows.slice(start, i);
+      start = i;
+      size = 0;
+    }
+    size += bytes;
+  }
+  if (start < rows.length) yield rows.slice(start);
+}
+
+function againFlag(again: boolean): readonly Argument[] {
+  return [again ? "1" : "0"];
 }
 
 /** What the script need not be told of most jobs: a random id that is due now. */

@@ -21,3 +21,25 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.addEventListener("abort", onAbort, { once: true });
   });
 }
+
+/** Waits for `value`, but rejects with the signal's reason if it aborts before. */
+export function untilAborted<T>(value: T, signal: AbortSignal): Promise<Awaited<T>> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    if (signal.aborted) return onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    const done = () => signal.removeEventListener("abort", onAbort);
+    Promise.resolve(value).then(resolve, reject).finally(done);
+  });
+}
+
+/** Waits for `promise`, but no longer than `ms` milliseconds; leaves no timer behind. */
+export async function atMost(ms: number, promise: Promise<unknown>): Promise<void> {
+  const over = new AbortController();
+  const time = sleep(ms, over.signal).catch(() => {}); // Aborted when the promise was faster.
+  try {
+    await Promise.race([promise, time]);
+  } finally {
+    over.abort();
+  }
+}

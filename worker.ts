@@ -10,6 +10,8 @@ import { FailedJobs, SettingsError } from "./errors.ts";
 import { callHook } from "./execution.ts";
 import { countersText, HealthRecorder } from "./health.ts";
 import { JobLoop } from "./job_loop.ts";
+import { atMost, untilAborted } from "./sleep.ts";
+import { checkKeys } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
 import {
   type ResolvedSettings,
@@ -35,6 +37,12 @@ export interface RunCheckOptions extends RunOptions {
   readonly maxBurstJobs?: number;
 }
 
+/** How often cron slots and the sign of life are looked after, unless `pollDelay` is less. */
+const HOUSEKEEPING_MS = 500;
+/** `onShutdown` may take this long; the worker ends without it then. */
+const SHUTDOWN_HOOK_MS = 15_000;
+/** Removing the sign of life may take this long; it expires by itself. */
+const FAREWELL_MS = 1_000;
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 const NO_JOBS: Counters & { readonly ongoing: number } = {
   jobsComplete: 0,
@@ -113,6 +121,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
    * @throws what `onStartup` throws; no job was taken then.
    */
   async run(options: RunOptions = {}): Promise<void> {
+    checkRunOptions("run", options, ["signal"]);
     await this.#runWith(this.#settings, options);
   }
 
@@ -124,6 +133,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
    * @throws {FailedJobs} if any failed, with their errors.
    */
   async runCheck(options: RunCheckOptions = {}): Promise<number> {
+    checkRunOptions("runCheck", options, ["signal", "retryJobs", "maxBurstJobs"]);
     const { retryJobs = this.#settings.retryJobs } = options;
     const { maxBurstJobs = this.#settings.maxBurstJobs } = options;
     const failures: { jobId: string; result: unknown }[] = [];
@@ -192,7 +202,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
         log.store,
         (error) => log.storeFailed("read the store's info", error),
       );
-      await this.#startUp(settings, state);
+      await this.#startUp(settings, state, stop);
       try {
         await this.#work(settings, new JobLoop(settings, state, onFailure), stop);
       } finally {
@@ -205,8 +215,12 @@ export class Worker<State = unknown> implements AsyncDisposable {
     }
   }
 
-  async #startUp(settings: ResolvedSettings, state: Record<string, unknown>): Promise<void> {
-    await settings.hooks.onStartup?.(contextOf(settings, state));
+  async #startUp(
+    settings: ResolvedSettings,
+    state: Record<string, unknown>,
+    stop: AbortSignal,
+  ): Promise<void> {
+    await untilAborted(settings.hooks.onStartup?.(contextOf(settings, state)), stop);
     const { arq, ...ownState } = state;
     const problem = shadowProblem(arq === settings.client ? ownState : state);
     if (problem !== undefined) throw new SettingsError("worker settings", [problem]);
@@ -214,7 +228,9 @@ export class Worker<State = unknown> implements AsyncDisposable {
 
   async #shutDown(settings: ResolvedSettings, state: Record<string, unknown>): Promise<void> {
     const { onShutdown } = settings.hooks;
-    if (onShutdown) await callHook("onShutdown", () => onShutdown(contextOf(settings, state)));
+    if (!onShutdown) return;
+    const hook = callHook("onShutdown", () => onShutdown(contextOf(settings, state)));
+    await atMost(SHUTDOWN_HOOK_MS, hook);
   }
 
   async #work(settings: ResolvedSettings, loop: JobLoop, stop: AbortSignal): Promise<void> {
@@ -227,7 +243,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
     await keepHouse(now); // before the first claim: a burst finds what is to run at the start
     const housekeeping = setInterval(() => {
       if (loop.now !== undefined && !stop.aborted) void keepHouse(loop.now);
-    }, settings.pollDelayMs);
+    }, Math.min(settings.pollDelayMs, HOUSEKEEPING_MS));
     const onStop = () => {
       const { jobCompletionWaitMs } = settings;
       log.stopping(reasonText(stop.reason), loop, loop.ongoing, jobCompletionWaitMs);
@@ -243,9 +259,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
       stop.removeEventListener("abort", onStop);
       this.#past = this.#total();
       this.#loop = undefined;
-      await store.removeHealth(settings.healthCheckKey).catch((error) =>
-        log.storeFailed("remove the sign of life", error)
-      );
+      await atMost(FAREWELL_MS, health.remove());
     }
   }
 
@@ -262,6 +276,17 @@ export class Worker<State = unknown> implements AsyncDisposable {
 /** What `onStartup` and `onShutdown` get: the state itself, with the client on it. */
 function contextOf(settings: ResolvedSettings, state: Record<string, unknown>): WorkerContext {
   return Object.assign(state, { arq: settings.client });
+}
+
+function checkRunOptions(method: string, options: RunCheckOptions, keys: readonly string[]): void {
+  const [problem] = checkKeys(options, keys);
+  if (problem !== undefined) throw new TypeError(`${method}: ${problem}`);
+  const { maxBurstJobs = 1 } = options;
+  if (!(maxBurstJobs >= 1)) {
+    throw new RangeError(
+      `${method}: maxBurstJobs must be 1 or more, got ${maxBurstJobs}; leave it out for no limit`,
+    );
+  }
 }
 
 function reasonText(reason: unknown): string {

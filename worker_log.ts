@@ -192,5 +192,9 @@ export const log = {
 
 function errorText(error: unknown): string {
   if (!(error instanceof Error)) return shown(error);
-  return `${error.name}: ${error.message}`;
+  try {
+    return `${error.name}: ${error.message}`;
+  } catch {
+    return "an error that cannot be shown"; // A getter of somebody else's object threw.
+  }
 }

@@ -1,0 +1,63 @@
+/**
+ * Waits to be woken while the worker is idle.
+ * @module
+ */
+import { sleep } from "./sleep.ts";
+import type { WakeLine } from "./store.ts";
+import { log } from "./worker_log.ts";
+
+/** What the listener asks and tells the worker. */
+export interface Sleeper {
+  /** Whether the worker has room for a job and knows of none. */
+  isIdle(): boolean;
+  /** Called at a wake-up. */
+  onWake(): void | Promise<void>;
+}
+
+/** The pause after a failure to listen; the worker polls meanwhile. */
+const PAUSE_MS = 500;
+
+/** Listens on a line for as long as the worker lives. */
+export class WakeListener implements Disposable {
+  readonly #line: WakeLine;
+  readonly #sleeper: Sleeper;
+  readonly #ended = new AbortController();
+  #resume: (() => void) | undefined;
+
+  /** Takes the line, which is closed at the end, and whom to wake. */
+  constructor(line: WakeLine, sleeper: Sleeper) {
+    this.#line = line;
+    this.#sleeper = sleeper;
+  }
+
+  /** Listens until disposed of; never rejects. */
+  async run(): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      try {
+        if (!this.#sleeper.isIdle()) await this.#idle();
+        else if (await this.#line.wait() && !signal.aborted) await this.#sleeper.onWake();
+      } catch (error) {
+        if (signal.aborted) return;
+        log.storeFailed("wait to be woken", error);
+        await sleep(PAUSE_MS, signal).catch(() => {}); // The signal ends the loop.
+      }
+    }
+  }
+
+  /** Tells that the worker may be idle now. */
+  notify(): void {
+    this.#resume?.();
+  }
+
+  /** Ends the listening and closes the line. */
+  [Symbol.dispose](): void {
+    this.#ended.abort();
+    this.#resume?.();
+    this.#line[Symbol.dispose]();
+  }
+
+  #idle(): Promise<void> {
+    return new Promise((resolve) => this.#resume = resolve);
+  }
+}
