@@ -9,6 +9,9 @@ import type { ResolvedSettings } from "./worker_settings.ts";
 /** A slot is enqueued this long before it, so that it is run on time. */
 const AHEAD_MS = 1_000;
 
+/** Slots that were missed by more than this, since the worker was busy or asleep, are left out. */
+const LATEST_MS = 60_000;
+
 /** Keeps track of when each cron job of a worker comes next. */
 export class CronScheduler {
   readonly #settings: ResolvedSettings;
@@ -18,6 +21,11 @@ export class CronScheduler {
   /** Takes the worker's settings; nothing is enqueued yet. */
   constructor(settings: ResolvedSettings) {
     this.#settings = settings;
+  }
+
+  /** When the next slot comes, as far as slots were looked at; Infinity if there is none. */
+  get nextAt(): number {
+    return Math.min(...this.#next.values());
   }
 
   /** Enqueues the slots that are near; `now` is the store's time in epoch milliseconds. */
@@ -41,9 +49,11 @@ export class CronScheduler {
     }
     const { burst, pollDelayMs } = this.#settings;
     const aheadMs = burst ? 0 : Math.max(AHEAD_MS, 2 * pollDelayMs); // a burst waits for no slot
-    if (next - now > aheadMs) return;
-    await this.#enqueue(job, next);
-    this.#next.set(job, this.#after(job, Math.max(next, now)));
+    while (next - now <= aheadMs) {
+      await this.#enqueue(job, next);
+      next = this.#after(job, Math.max(next, now - LATEST_MS));
+      this.#next.set(job, next);
+    }
   }
 
   #after(job: CronJob, ms: number): number {

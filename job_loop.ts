@@ -89,7 +89,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** The store's time, epoch milliseconds; undefined until it has answered once. */
   get now(): number | undefined {
-    return this.#clockOffset && performance.now() + this.#clockOffset;
+    return this.#clockOffset && Math.round(performance.now() + this.#clockOffset);
   }
 
   /** Runs jobs; resolves when the loop was stopped, or in burst mode when the queue is empty. */
