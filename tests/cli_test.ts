@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { describe, it } from "node:test";
+import { createPool } from "../client.ts";
 import {
   Cli,
   type CliEnd,
@@ -10,10 +11,12 @@ import {
   openScene,
   Project,
   ROOT,
+  RUN,
   runCli,
   SETTINGS,
   startCli,
 } from "./_cli.ts";
+import { Folder } from "./_sqlite.ts";
 
 const TIME = /^\d\d:\d\d:\d\d: /;
 
@@ -126,6 +129,25 @@ describe("arq worker", () => {
     assert.equal(await job?.result(), 42);
   });
 
+  it("works on a file without any server, by --url and by ARQ_URL", async () => {
+    using folder = new Folder();
+    const url = folder.url();
+    await using arq = await createPool(url);
+    const first = await arq.enqueueJob("double", [21]);
+    const byOption = await runCli(["worker", SETTINGS, "--burst", "--url", url]);
+    assert.equal(byOption.code, 0, byOption.stderr);
+    assert.match(byOption.stdout, /sqlite_version=\S+ file_size=\S+ jobs=1/);
+    assert.equal(await first.result(), 42);
+    const second = await arq.enqueueJob("double", [2]);
+    const env = { ARQ_URL: url };
+    assert.equal((await runCli(["worker", SETTINGS, "--burst"], { env })).code, 0);
+    assert.equal(await second.result(), 4);
+    assert.equal((await runCli(["worker", SETTINGS, "--check", "--url", url])).code, 1);
+    const bad = await runCli(["worker", SETTINGS, "--url", `sqlite:${folder.path}`]);
+    assert.equal(bad.code, 1);
+    assert.match(bad.stderr, /Cannot use sqlite:.*: it is a directory/);
+  });
+
   it("shows where a function failed, and no line of the error's own making", async () => {
     await using scene = await openScene();
     await scene.arq.enqueueJob("fail", [], { jobId: "bad" });
@@ -179,7 +201,7 @@ describe("arq worker", () => {
     const seen = async (args: string[], env: Record<string, string>) => {
       await using scene = await openScene();
       await scene.arq.enqueueJob("double", [21]);
-      const command = [process.execPath, ...(IS_DENO ? ["run", "-A"] : []), "cli.ts", "worker"];
+      const command = [process.execPath, ...RUN, "cli.ts", "worker"];
       const line = [...command, SETTINGS, "--burst", `--url='${scene.url}'`, ...args].join(" ");
       await using cli = new Cli("script", ["-qec", line, "/dev/null"], { env });
       const { code, stdout } = await cli.ended;
@@ -294,24 +316,21 @@ function readmeBlock(file: string): string {
 
 describe("README's first program", () => {
   it("is run by the command line", async () => {
-    await using scene = await openScene();
     const source = (file: string) =>
-      readmeBlock(file)
-        .replaceAll('"@arq/arq"', JSON.stringify(LIBRARY))
-        .replaceAll("redis://localhost:6379", scene.url);
+      readmeBlock(file).replaceAll('"@arq/arq"', JSON.stringify(LIBRARY));
     using project = new Project({
       "tasks.ts": source("tasks.ts"),
-      "client.ts": source("client.ts"),
+      "enqueue.ts": source("enqueue.ts"),
     });
-    const runtime = IS_DENO ? ["run", "-A", "--no-lock", "--config", `${ROOT}/deno.json`] : [];
-    await using client = new Cli(process.execPath, [...runtime, "client.ts"], {
+    const runtime = IS_DENO ? [...RUN, "--no-lock", "--config", `${ROOT}/deno.json`] : [];
+    await using client = new Cli(process.execPath, [...runtime, "enqueue.ts"], {
       cwd: project.folder,
     });
     const enqueued = await client.ended;
     assert.equal(enqueued.stderr, "");
     assert.equal(enqueued.stdout, "queued\n");
-    const args = ["worker", project.path("tasks.ts"), "--burst", "--url", scene.url];
-    const { code, stdout } = await runCli(args);
+    const args = ["worker", "tasks.ts", "--burst"];
+    const { code, stdout } = await runCli(args, { cwd: project.folder });
     assert.match(stdout, /→ \w+:downloadContent\('data:,Hello'\)/);
     assert.match(stdout, /← \w+:downloadContent ● 5$/m);
     assert.equal(code, 0);
