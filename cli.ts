@@ -17,8 +17,14 @@
  * ```
  *
  * The worker ends at SIGINT, SIGTERM or SIGHUP: it claims nothing more, lets jobs run for
- * `jobCompletionWait`, hands the others back, and exits with 0. A second signal ends it at once.
+ * `jobCompletionWait`, hands the others back, and exits with 0. A second signal, 300 ms later or
+ * more, ends it at once.
  * `worker --help` lists the options.
+ *
+ * An error that nobody awaits ends it in the same way, but with 1: results are recorded, and jobs
+ * that run are handed back with their tries, so that no job fails by its neighbour's fault. Nobody
+ * knows which job threw, so that one is handed back as well: one that always does so ends the next
+ * worker too, until it is aborted or expires.
  *
  * In Deno a worker needs `--allow-net=HOST:PORT` for its store and `--allow-read` for the folder
  * of its settings. `ARQ_URL` is heeded with `--allow-env=ARQ_URL`, `--watch` also needs to read the
@@ -133,7 +139,7 @@ async function runOrReload(
   await setUpLog(readStyle(args, host.hasColours), "stdout");
   const data: ThreadData = { arq: "worker", line, hasColours: host.hasColours };
   const settingsUrl = locateExport(args.operands[0] ?? "").url;
-  const stop = host.stopSignal();
+  const stop = host.stopSignal(true);
   return await reloadOnChange({ entry: import.meta.url, data, folders, settingsUrl, stop });
 }
 
@@ -163,18 +169,65 @@ function stackOf(error: unknown): string[] {
   return error instanceof Error ? (error.stack ?? "").split("\n") : [];
 }
 
-/** The process itself: it is told to end by signals, and at the second one ends at once. */
+/**
+ * Of signals, and of errors, a second one ends the program at once, but not within this time after
+ * the first: `bunx` passes on a Ctrl-C that the worker has from the terminal already, and one
+ * failure often leaves several rejections.
+ */
+const ECHO_MS = 300;
+
+/** The end of this process or thread: in order at the first reason, at once at the second. */
+class Ending {
+  readonly #stop = new AbortController();
+  #isHeeded = false;
+  #signalledAt: number | undefined;
+  #failedAt: number | undefined;
+
+  /** Aborts when the end has come; who listens to it ends in order. */
+  listen(): AbortSignal {
+    this.#isHeeded = true;
+    return this.#stop.signal;
+  }
+
+  /** Ends because somebody wants it. */
+  ask(reason: string): void {
+    this.#stop.abort(reason);
+  }
+
+  /** Ends because of a signal. */
+  onSignal(name: string, number: number): void {
+    if (this.#failedAt !== undefined || isPast(this.#signalledAt)) process.exit(128 + number);
+    this.#signalledAt ??= performance.now();
+    this.ask(name);
+  }
+
+  /** Ends because of an error that nobody awaits; at once if there is nothing to end in order. */
+  onError(what: string): void {
+    if (!this.#isHeeded || isPast(this.#failedAt)) process.exit(1);
+    this.#failedAt ??= performance.now();
+    this.ask(what);
+  }
+
+  /** The exit code of what would end with `code`. */
+  codeFor(code: number): number {
+    return this.#failedAt === undefined ? code : 1;
+  }
+}
+
+function isPast(since: number | undefined): boolean {
+  return since !== undefined && performance.now() - since > ECHO_MS;
+}
+
+const ending = new Ending();
+
+/** The process itself, which is told to end by signals. */
 const processHost: Omit<Host, "hasColours"> = {
   isReplaceable: false,
-  stopSignal(): AbortSignal {
-    const stop = new AbortController();
-    for (const [name, number] of Object.entries(SIGNALS)) {
-      process.on(name, () => {
-        if (stop.signal.aborted) process.exit(128 + number);
-        stop.abort(name);
-      });
+  stopSignal(heedsSignals: boolean): AbortSignal {
+    for (const [name, number] of heedsSignals ? Object.entries(SIGNALS) : []) {
+      process.on(name, () => ending.onSignal(name, number));
     }
-    return stop.signal;
+    return ending.listen();
   },
   mayStart: () => Promise.resolve(),
 };
@@ -188,15 +241,14 @@ interface ThreadData {
 /** A thread of `--watch`: it says that it is loaded, and is told when to start and to end. */
 function threadHost(hasColours: boolean): Host {
   const started = Promise.withResolvers<void>();
-  const stop = new AbortController();
   parentPort?.on("message", (order: ThreadOrder) => {
     if (order.kind === "start") started.resolve();
-    else stop.abort(order.reason);
+    else ending.ask(order.reason);
   });
   return {
     hasColours,
     isReplaceable: true,
-    stopSignal: () => stop.signal,
+    stopSignal: () => ending.listen(),
     mayStart() {
       parentPort?.postMessage("loaded");
       return started.promise;
@@ -205,14 +257,14 @@ function threadHost(hasColours: boolean): Host {
 }
 
 /** Errors that nobody awaits end the program: what state it is in is not known any more. */
-function exitOnUncaught(): void {
-  const exitFor = (what: string) => (error: unknown) => {
+function endOnUncaught(): void {
+  const endFor = (what: string) => (error: unknown) => {
     const stack = report.isVerbose ? stackOf(error) : [];
     reportFailure(report, `it ends because of an ${what}: ${describe(error)}`, stack);
-    process.exit(1);
+    ending.onError(what);
   };
-  process.on("uncaughtException", exitFor("uncaught exception"));
-  process.on("unhandledRejection", exitFor("unhandled rejection"));
+  process.on("uncaughtException", endFor("uncaught exception"));
+  process.on("unhandledRejection", endFor("unhandled rejection"));
 }
 
 function isThread(data: unknown): data is ThreadData {
@@ -221,9 +273,11 @@ function isThread(data: unknown): data is ThreadData {
 
 // In a thread, Deno's import.meta.main is true as well.
 if (isThread(workerData)) {
-  exitOnUncaught();
-  process.exit(await follow(workerData.line, threadHost(workerData.hasColours)));
+  endOnUncaught();
+  const code = await follow(workerData.line, threadHost(workerData.hasColours));
+  process.exit(ending.codeFor(code));
 } else if (import.meta.main) {
-  exitOnUncaught();
-  process.exit(await main(process.argv.slice(2)));
+  endOnUncaught();
+  const code = await main(process.argv.slice(2));
+  process.exit(ending.codeFor(code));
 }

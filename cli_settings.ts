@@ -9,7 +9,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { UsageError } from "./cli_arguments.ts";
 import { nearest, show } from "./validation.ts";
-import { SETTINGS_KEYS, type WorkerSettings } from "./worker_settings.ts";
+import { CONNECTION_ALIASES, SETTINGS_KEYS, type WorkerSettings } from "./worker_settings.ts";
 
 /** Where an export is: what stands in for SETTINGS or MODULE on the command line. */
 export interface ExportLocation {
@@ -96,7 +96,8 @@ function ownExports({ given }: ExportLocation, module: Exports): object {
   const missing = SETTINGS_KEYS.filter((key) => key.length >= SHORT_KEY && !(key in module));
   const known: readonly string[] = SETTINGS_KEYS;
   const taken = Object.entries(module).filter(([name]) =>
-    known.includes(name) || nearest(name, missing) !== undefined
+    known.includes(name) || CONNECTION_ALIASES.includes(name) ||
+    nearest(name, missing) !== undefined
   );
   if (taken.length > 0) return Object.fromEntries(taken);
   throw new UsageError(

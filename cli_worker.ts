@@ -23,8 +23,11 @@ export interface Host {
   readonly hasColours: boolean;
   /** Whether this is a thread that is replaced when sources change. */
   readonly isReplaceable: boolean;
-  /** Aborts when the command is told to end, by a signal's name; listens from the first call on. */
-  stopSignal(): AbortSignal;
+  /**
+   * Aborts when the command is to end, by a signal or an error that nobody awaits; listens from the
+   * first call on.
+   */
+  stopSignal(heedsSignals: boolean): AbortSignal;
   /** Resolves when the worker may take jobs; in a thread, once the one before has ended. */
   mayStart(): Promise<void>;
 }
@@ -70,9 +73,7 @@ export async function runWorkerCommand(args: Arguments, host: Host): Promise<num
     getLogger(["arq", "cli"]).debug("settings from {url}", { url: location.url });
     if (args.switch("check")) return await printHealth(settings);
     await host.mayStart();
-    const isLeftAlone = settings.handleSignals === false && !host.isReplaceable;
-    const signal = isLeftAlone ? undefined : host.stopSignal();
-    await worker.run({ signal });
+    await worker.run({ signal: host.stopSignal(settings.handleSignals !== false) });
     return 0;
   });
 }

@@ -10,6 +10,7 @@ import {
   jobDef,
   type JobResult,
   jobResult,
+  RESULT_EXAMPLE,
   type ResultOptions,
   unwrap,
   waitForResult,
@@ -34,7 +35,7 @@ import type {
   ResultOf,
   UntypedFunctions,
 } from "./typed_names.ts";
-import { checkKeys, show } from "./validation.ts";
+import { checkKeys, checkOptions, isOptions, show } from "./validation.ts";
 
 /** Where the queue lives: a connection string, settings, or a client of `@redis/client`. */
 export type Connection = string | RedisSettings | ExistingClient;
@@ -127,6 +128,18 @@ const CALL_KEYS = [
   "pollDelay",
   "signal",
 ] as const satisfies readonly (keyof CallOptions)[];
+/** The options of a method that enqueues. */
+interface OptionsSpec {
+  readonly method: string;
+  readonly example: string;
+  readonly keys: readonly string[];
+}
+const ENQUEUE: OptionsSpec = {
+  method: "enqueueJob",
+  example: "{ deferBy: { seconds: 5 } }",
+  keys: ENQUEUE_KEYS,
+};
+const CALL: OptionsSpec = { method: "call", example: RESULT_EXAMPLE, keys: CALL_KEYS };
 const REQUEST_KEYS = ["name", "args", "options"] as const;
 const POOL_KEYS = [
   "jobSerializer",
@@ -136,6 +149,7 @@ const POOL_KEYS = [
   "prefix",
   "signal",
 ] as const satisfies readonly (keyof PoolOptions)[];
+const QUEUE_EXAMPLE = '{ queueName: "mail" }';
 const DAY_MS = 86_400_000;
 
 /**
@@ -182,8 +196,7 @@ export function makeClient<F extends Functions = UntypedFunctions>(
 }
 
 function checkPoolOptions(options: PoolOptions): void {
-  const [problem] = checkKeys(options, POOL_KEYS);
-  if (problem !== undefined) throw new TypeError(`createPool: ${problem}`);
+  checkOptions("createPool", '{ prefix: "app:" }', options, POOL_KEYS);
   const { jobSerializer, jobDeserializer, defaultQueueName, prefix } = options;
   for (const [key, value] of Object.entries({ defaultQueueName, prefix })) {
     if (value !== undefined && (typeof value !== "string" || value === "")) {
@@ -253,7 +266,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     args: readonly unknown[] = [],
     options: EnqueueOptions = {},
   ): Promise<Job | null> {
-    const job = this.#newJob(name, args, options, ENQUEUE_KEYS);
+    const job = this.#newJob(name, args, options, ENQUEUE);
     const queueName = options.queueName ?? this.defaultQueueName;
     const isNew = await this.#outbox.submit(queueName, job);
     return isNew ? new Job(job.jobId, queueName, this) : null;
@@ -262,8 +275,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   /**
    * Enqueues many jobs in few round trips; the result has a job, or null for a taken id, for each.
    *
-   * All jobs are checked before any is sent. They travel in chunks of a few hundred, of which all
-   * jobs are accepted or none.
+   * All jobs are checked before any is sent. They travel in chunks of a hundred or more, of which
+   * all jobs are accepted or none.
    *
    * @throws {QueueConnectionError} if a chunk was not known to be accepted; its `accepted` has the
    * ids of those that were.
@@ -271,9 +284,12 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   async enqueueJobs<const L extends readonly JobRequest<F>[]>(
     requests: L,
   ): Promise<{ -readonly [I in keyof L]: JobOf<F, L[I]> }> {
+    if (!Array.isArray(requests)) {
+      throw new TypeError(`enqueueJobs takes a list of jobs, got ${show(requests)}`);
+    }
     const pending = requests.map((request) => {
       const { name, args = [], options = {} } = checkRequest(request);
-      const job = this.#newJob(name, args, options, ENQUEUE_KEYS);
+      const job = this.#newJob(name, args, options, ENQUEUE);
       return { job, queueName: options.queueName ?? this.defaultQueueName };
     });
     const submitted = pending.map(({ job, queueName }) =>
@@ -313,17 +329,26 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     options: CallOptions = {},
   ): Promise<unknown> {
     const callId = `${this.#callGroup}@${newJobId()}`;
-    const job = this.#newJob(name, args, options, CALL_KEYS, callId);
+    const job = this.#newJob(name, args, options, CALL, callId);
     const queueName = options.queueName ?? this.defaultQueueName;
     const enqueue = () => this.#outbox.submit(queueName, job);
     return unwrap(await waitForResult(this, { jobId: job.jobId, queueName }, options, enqueue));
   }
 
-  /** A handle on any job; `functionName` only tells the compiler the type of its result. */
+  /**
+   * A handle on any job; `functionName` only tells the compiler the type of its result.
+   *
+   * @throws {TypeError} without an id, or if an option is unknown or has a bad value.
+   */
   job<N extends keyof F & string>(
     jobId: string,
     options: { readonly functionName?: N; readonly queueName?: string } = {},
   ): Job<ResultOf<F[N]>> {
+    if (typeof jobId !== "string" || jobId === "") {
+      throw new TypeError(`job takes an id, a text that is not empty, got ${show(jobId)}`);
+    }
+    checkOptions("job", QUEUE_EXAMPLE, options, ["functionName", "queueName"]);
+    checkQueueName("job", options.queueName);
     return new Job(jobId, options.queueName ?? this.defaultQueueName, this);
   }
 
@@ -339,6 +364,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
 
   /** The jobs in a queue, by score; running and deferred ones too. */
   async queuedJobs(options: { readonly queueName?: string } = {}): Promise<JobDef[]> {
+    checkOptions("queuedJobs", QUEUE_EXAMPLE, options, ["queueName"]);
+    checkQueueName("queuedJobs", options.queueName);
     const entries = await this.store.queueEntries(options.queueName ?? this.defaultQueueName);
     return entries.flatMap(({ jobId, score, payload }) => {
       const record = payload &&
@@ -372,7 +399,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     name: string,
     options: EnqueueOptions & { readonly jobId: string },
   ): Promise<boolean> {
-    const job = this.#newJob(name, [], options, ENQUEUE_KEYS);
+    const job = this.#newJob(name, [], options, ENQUEUE);
     return this.#outbox.submit(options.queueName ?? this.defaultQueueName, {
       ...job,
       idKind: "slot",
@@ -383,7 +410,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     name: string,
     args: readonly unknown[],
     options: EnqueueOptions,
-    keys: readonly string[],
+    spec: OptionsSpec,
     newId: string = newJobId(),
   ): NewJob {
     if (typeof name !== "string" || name === "") {
@@ -392,7 +419,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
       );
     }
     try {
-      checkEnqueueOptions(args, options, keys);
+      checkEnqueueOptions(args, options, spec);
       this.store.checkQueueName(options.queueName ?? this.defaultQueueName);
       const { jobId, deferUntil, deferBy, expires, jobTry, kwargs = {} } = options;
       const record = { t: jobTry ?? null, f: name, a: args, k: kwargs, et: Date.now() };
@@ -410,8 +437,14 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
   }
 }
 
+function checkQueueName(method: string, queueName: unknown): void {
+  if (queueName === undefined || (typeof queueName === "string" && queueName !== "")) return;
+  const rule = "queueName must be a text that is not empty";
+  throw new TypeError(`${method}: ${rule}, got ${show(queueName)}`);
+}
+
 function checkRequest<T extends { readonly name: string }>(request: T): T {
-  if (typeof request !== "object" || request === null) {
+  if (!isOptions(request) || typeof request.name !== "string") {
     throw new TypeError(`Each job to enqueue is { name, args, options }, got ${show(request)}`);
   }
   const [problem] = checkKeys(request, REQUEST_KEYS);
@@ -422,9 +455,12 @@ function checkRequest<T extends { readonly name: string }>(request: T): T {
 function checkEnqueueOptions(
   args: readonly unknown[],
   options: EnqueueOptions,
-  keys: readonly string[],
+  { method, example, keys }: OptionsSpec,
 ): void {
   if (!Array.isArray(args)) throw new TypeError(`arguments must be a list, got ${show(args)}`);
+  if (!isOptions(options)) {
+    throw new TypeError(`${method} takes an object such as ${example}, got ${show(options)}`);
+  }
   const [problem] = checkKeys(options, keys);
   if (problem !== undefined) throw new TypeError(problem);
   const { jobId, queueName, deferUntil, deferBy, jobTry, kwargs } = options;
@@ -439,9 +475,16 @@ function checkEnqueueOptions(
   if (jobTry !== undefined && (!Number.isSafeInteger(jobTry) || jobTry < 1)) {
     throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
   }
-  if (kwargs !== undefined && (typeof kwargs !== "object" || kwargs === null)) {
-    throw new TypeError(`kwargs must be an object, got ${show(kwargs)}`);
+  if (kwargs !== undefined && !isPlainObject(kwargs)) {
+    throw new TypeError(`kwargs must be a plain object, got ${show(kwargs)}`);
   }
+}
+
+/** Also one of another realm: its class has no further one above it. */
+function isPlainObject(value: unknown): boolean {
+  if (!isOptions(value)) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 function withHeading(heading: string, error: unknown): unknown {

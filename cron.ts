@@ -15,7 +15,7 @@
  */
 import { Cron } from "croner";
 import { type Duration, durationMs, instantMs } from "./duration.ts";
-import type { FuncOptions, JobContext } from "./functions.ts";
+import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import { checkKeys, show } from "./validation.ts";
 
 /** A weekday as Python's arq spells it. */
@@ -302,8 +302,10 @@ function checkNumber(field: FieldName, item: unknown): number {
 
 /** Returns the name Python's arq gives a cron job. */
 function defaultName(fn: { readonly name: string } | string): string {
-  const own = typeof fn === "string" ? fn.split("#")[1] : fn.name;
-  if (!own) throw new TypeError("cron needs the option name: its function has none of its own");
+  const own = typeof fn === "string" ? splitSpecifier(fn).name : fn.name;
+  if (own === "" || (own === "default" && typeof fn === "string")) {
+    throw new TypeError("cron needs the option name: its function has none of its own");
+  }
   return `cron:${own}`;
 }
 

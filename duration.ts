@@ -34,6 +34,9 @@ const UNIT_MS: Readonly<Record<string, number>> = {
   nanoseconds: 1e-6,
 };
 
+/** Epoch seconds of the years 1973 to 5138; as milliseconds these would be days of the 1970s. */
+const SECONDS = { min: 1e8, max: 1e11 };
+
 /**
  * Returns whole milliseconds of `value`, which is called `option` in errors.
  *
@@ -45,8 +48,10 @@ export function durationMs(option: string, value: Duration, min = 0): number {
   if (!Number.isSafeInteger(ms)) {
     throw new RangeError(`${option} must be a finite duration, got ${show(value)}`);
   }
-  if (ms < min) throw new RangeError(`${option} must be ${min} or more, got ${show(value)}`);
-  return ms;
+  if (ms >= min) return ms;
+  const limit = min === 0 ? "0" : `${min} ms`;
+  const unit = min !== 0 && typeof value === "number" ? " (milliseconds)" : "";
+  throw new RangeError(`${option} must be ${limit} or more, got ${show(value)}${unit}`);
 }
 
 function sumOfParts(option: string, value: unknown): number {
@@ -87,7 +92,7 @@ function sumOfTemporal(option: string, value: Temporal.Duration): number {
  * Returns epoch milliseconds of `value`, which is called `option` in errors.
  *
  * @throws {TypeError} if it is not a point in time.
- * @throws {RangeError} if it is an invalid date or not finite.
+ * @throws {RangeError} if it is an invalid date, not finite, or a number that looks like seconds.
  */
 export function instantMs(option: string, value: Instant): number {
   const ms = value instanceof Date
@@ -102,6 +107,9 @@ export function instantMs(option: string, value: Instant): number {
   }
   if (!Number.isFinite(ms)) {
     throw new RangeError(`${option} must be a valid point in time, got ${show(value)}`);
+  }
+  if (typeof value === "number" && value > SECONDS.min && value < SECONDS.max) {
+    throw new RangeError(`${option} is in milliseconds; ${value} looks like seconds`);
   }
   return Math.round(ms);
 }

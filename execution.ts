@@ -5,7 +5,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { ArqClient } from "./client.ts";
 import { DeserializationError, JobAborted, JobExecutionFailed } from "./errors.ts";
-import type { JobLogger, JobMeta, JobOutcome } from "./functions.ts";
+import { type JobLogger, type JobMeta, type JobOutcome, splitSpecifier } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
 import { decodeJob } from "./serializer.ts";
 import { log } from "./worker_log.ts";
@@ -80,9 +80,7 @@ function callFunction(run: JobRun, ctx: JobMeta): unknown {
 }
 
 async function importFunction(specifier: string): Promise<AnyJobFunction> {
-  const hash = specifier.lastIndexOf("#");
-  const path = hash === -1 ? specifier : specifier.slice(0, hash);
-  const name = hash === -1 ? "default" : specifier.slice(hash + 1);
+  const { path, name } = splitSpecifier(specifier);
   const module: Record<string, unknown> = await import(path);
   const fn = module[name];
   if (typeof fn !== "function") {

@@ -134,6 +134,17 @@ export function func(fn: JobFunction | string, options: FuncOptions = {}): Func 
   return { fn, options };
 }
 
+/**
+ * Takes a module specifier apart: what to import, and the export's name, which follows its last `#`;
+ * without one it is the default export.
+ */
+export function splitSpecifier(
+  specifier: string,
+): { readonly path: string; readonly name: string } {
+  const [, path = "", name = ""] = /^(.*?)(?:#([^#]*))?$/s.exec(specifier) ?? [];
+  return { path, name: name || "default" };
+}
+
 /** Options of {@linkcode Retry}. */
 export interface RetryOptions {
   /** How long to wait before the next try: milliseconds or a duration object. @default 0 */

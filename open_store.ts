@@ -2,6 +2,7 @@
  * From what a program says about its connection to the store it means.
  * @module
  */
+import { SettingsError } from "./errors.ts";
 import {
   type ExistingClient,
   existingClientKind,
@@ -31,6 +32,7 @@ export function openStore(
   if (typeof connection === "string") {
     if (isSqliteUrl(connection)) return sqliteStore(connection, prefix);
     const dsn = parseDsn(connection);
+    checkPrefix(dsn.prefix);
     return redisStore(dsn.settings, prefix ?? dsn.prefix);
   }
   if (typeof connection !== "object" || connection === null) {
@@ -63,5 +65,13 @@ function redisStore(settings: RedisSettings, prefix: string | undefined): Store 
 
 function sqliteStore(connection: string, prefix: string | undefined): Store {
   const url = parseSqliteUrl(connection);
+  checkPrefix(url.prefix);
   return new SqliteStore({ ...url, prefix: prefix ?? url.prefix ?? DEFAULT_PREFIX });
+}
+
+/** With an empty prefix the names of keys would be those of other programs. */
+function checkPrefix(prefix: string | undefined): void {
+  if (prefix !== "") return;
+  const problem = "prefix must not be empty: write ?prefix=NAME: or leave it out";
+  throw new SettingsError("connection settings", [problem]);
 }

@@ -4,8 +4,6 @@
  */
 import type { NewJob, Store } from "./store.ts";
 
-/** Jobs of a list that travel in one call; all of them are accepted or none. */
-const LIST_CHUNK = 250;
 /** Calls of one tick that travel together: few enough that the store works while others are encoded. */
 const TICK_CHUNK = 50;
 const CHUNK_BYTES = 1 << 20;
@@ -51,9 +49,9 @@ export class Outbox {
     return promise;
   }
 
-  /** As `submit`, for a job of a long list. */
+  /** As `submit`, for a job of a long list: of those in one call all are accepted or none. */
   submitOfList(queueName: string, job: NewJob): Promise<boolean> {
-    return this.submit(queueName, job, LIST_CHUNK);
+    return this.submit(queueName, job, this.#store.listChunk);
   }
 
   /** Sends what is waiting, and resolves when all of it was answered. */

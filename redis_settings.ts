@@ -15,7 +15,7 @@ import {
 } from "@redis/client";
 import { type Duration, durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
-import { checkKeys, show } from "./validation.ts";
+import { checkKeys, isOptions, show } from "./validation.ts";
 
 /** How often, and at what pace, a command is repeated after an error that may pass. */
 export interface CommandRetry {
@@ -137,82 +137,6 @@ const KNOWN_KEYS = [
   "retry",
 ] as const satisfies readonly (keyof RedisSettings)[];
 
-/**
- * Checks settings and fills in the defaults.
- *
- * @throws {SettingsError} listing every problem.
- */
-export function resolveRedisSettings(settings: RedisSettings): RedisTarget {
-  const problems = checkKeys(settings, KNOWN_KEYS);
-  const check = (ok: boolean, key: keyof RedisSettings, rule: string) => {
-    const value = key === "password" ? "something else" : show(settings[key]);
-    if (!ok) problems.push(`${key} must be ${rule}, got ${value}`);
-  };
-  const optional = (key: keyof RedisSettings, type: "string" | "boolean") =>
-    check(settings[key] === undefined || typeof settings[key] === type, key, `a ${type}`);
-  for (const key of STRING_KEYS) optional(key, "string");
-  for (const key of BOOLEAN_KEYS) optional(key, "boolean");
-  const ms = (name: string, value: Duration) => {
-    try {
-      return durationMs(name, value, 1);
-    } catch (error) {
-      problems.push((error as Error).message);
-      return 1;
-    }
-  };
-  const { host = "localhost", port = 6379, database = 0, connRetries = 5 } = settings;
-  const { maxConnections = 3, sentinel = false, cluster = false, retry = {} } = settings;
-  const { retries = Infinity, minDelay = 50, maxDelay = 2_000 } = retry;
-  const hosts = isHostList(host) ? host : [[String(host), port] as const];
-  check(typeof host === "string" || isHostList(host), "host", "a name or a list of [host, port]");
-  if (typeof host === "string" && /[@/]/.test(host)) {
-    problems.push("host must be a name or an address, not a connection string");
-  }
-  check(
-    sentinel || cluster || hosts.length === 1,
-    "host",
-    "one name where neither sentinel nor cluster is true",
-  );
-  check(isPort(port), "port", "a whole number from 1 to 65535");
-  check(Number.isInteger(database) && database >= 0, "database", "a whole number of 0 or more");
-  check(isCount(connRetries, 0), "connRetries", "a whole number of 0 or more, or Infinity");
-  check(isCount(maxConnections, 1), "maxConnections", "a whole number of 1 or more");
-  check(isCount(retries, 0), "retry", "an object whose retries is 0 or more");
-  check(!(sentinel && cluster), "cluster", "false where sentinel is true");
-  check(!cluster || database === 0, "database", "0 on a Cluster");
-  check(
-    ["required", "optional", "none", undefined].includes(settings.sslCertReqs),
-    "sslCertReqs",
-    '"required", "optional" or "none"',
-  );
-  check(
-    settings.retryOnError === undefined || Array.isArray(settings.retryOnError),
-    "retryOnError",
-    "a list of words",
-  );
-  const target = {
-    kind: sentinel ? "sentinel" : cluster ? "cluster" : "single",
-    nodes: hosts.map(([host, port]) => ({ host, port })),
-    unixSocketPath: settings.unixSocketPath,
-    database,
-    username: settings.username,
-    password: settings.password,
-    sentinelMaster: settings.sentinelMaster ?? "mymaster",
-    connTimeoutMs: ms("connTimeout", settings.connTimeout ?? 1_000),
-    connRetries,
-    connRetryDelayMs: ms("connRetryDelay", settings.connRetryDelay ?? 1_000),
-    maxConnections,
-    timeoutMs: ms("timeout", settings.timeout ?? 10_000),
-    retryOnTimeout: settings.retryOnTimeout ?? false,
-    retryOnError: settings.retryOnError ?? [],
-    retries,
-    minDelayMs: ms("retry.minDelay", minDelay),
-    maxDelayMs: ms("retry.maxDelay", maxDelay),
-  } as const;
-  if (problems.length > 0) throw new SettingsError("Redis settings", problems);
-  return { ...target, tls: settings.ssl ? settings : undefined, address: addressOf(target) };
-}
-
 const STRING_KEYS = [
   "unixSocketPath",
   "username",
@@ -224,6 +148,137 @@ const STRING_KEYS = [
   "sentinelMaster",
 ] as const;
 const BOOLEAN_KEYS = ["ssl", "sslCheckHostname", "sentinel", "cluster", "retryOnTimeout"] as const;
+const DURATION_KEYS = ["connTimeout", "connRetryDelay", "timeout"] as const;
+const RETRY_KEYS = ["retries", "minDelay", "maxDelay"] as const satisfies readonly (
+  keyof CommandRetry
+)[];
+
+/**
+ * Checks settings and fills in the defaults.
+ *
+ * @throws {SettingsError} listing every problem.
+ */
+export function resolveRedisSettings(settings: RedisSettings): RedisTarget {
+  const problems = settingsProblems(settings);
+  if (problems.length > 0) throw new SettingsError("Redis settings", problems);
+  const { host = "localhost", port = 6379, sentinel = false, cluster = false } = settings;
+  const { connTimeout = 1_000, connRetryDelay = 1_000, timeout = 10_000 } = settings;
+  const { retries = Infinity, minDelay = 50, maxDelay = 2_000 } = settings.retry ?? {};
+  const hosts = typeof host === "string" ? [[host, port] as const] : host;
+  const target = {
+    kind: sentinel ? "sentinel" : cluster ? "cluster" : "single",
+    nodes: hosts.map(([host, port]) => ({ host, port })),
+    unixSocketPath: settings.unixSocketPath,
+    database: settings.database ?? 0,
+    username: settings.username,
+    password: settings.password,
+    sentinelMaster: settings.sentinelMaster ?? "mymaster",
+    connTimeoutMs: durationMs("connTimeout", connTimeout),
+    connRetries: settings.connRetries ?? 5,
+    connRetryDelayMs: durationMs("connRetryDelay", connRetryDelay),
+    maxConnections: settings.maxConnections ?? 3,
+    timeoutMs: durationMs("timeout", timeout),
+    retryOnTimeout: settings.retryOnTimeout ?? false,
+    retryOnError: settings.retryOnError ?? [],
+    retries,
+    minDelayMs: durationMs("retry.minDelay", minDelay),
+    maxDelayMs: durationMs("retry.maxDelay", maxDelay),
+  } as const;
+  return { ...target, tls: settings.ssl ? settings : undefined, address: addressOf(target) };
+}
+
+type Rule = readonly [
+  key: keyof RedisSettings,
+  rule: string,
+  isGood: (value: unknown) => boolean,
+];
+
+/** What a setting must be where it is given. */
+const RULES: readonly Rule[] = [
+  ...STRING_KEYS.map((key): Rule => [key, "a string", isText]),
+  ...BOOLEAN_KEYS.map((key): Rule => [key, "a boolean", (value) => typeof value === "boolean"]),
+  ["host", "a name or a list of [host, port]", (value) => isText(value) || isHostList(value)],
+  ["port", "a whole number from 1 to 65535", isPort],
+  ["database", "a whole number of 0 or more", (value) => value !== Infinity && isCount(value, 0)],
+  ["connRetries", "a whole number of 0 or more, or Infinity", (value) => isCount(value, 0)],
+  ["maxConnections", "a whole number of 1 or more", (value) => isCount(value, 1)],
+  [
+    "sslCertReqs",
+    '"required", "optional" or "none"',
+    (value) => value === "required" || value === "optional" || value === "none",
+  ],
+  [
+    "retryOnError",
+    "a list of words",
+    (value) => Array.isArray(value) && value.every((word) => isText(word) && word !== ""),
+  ],
+];
+
+/** One line for each problem of settings that may be anything. */
+function settingsProblems(settings: RedisSettings): string[] {
+  const broken = RULES.filter(([key, , isGood]) =>
+    settings[key] !== undefined && !isGood(settings[key])
+  );
+  return [
+    ...checkKeys(settings, KNOWN_KEYS),
+    ...broken.map(([key, rule]) => problemOf(settings, key, rule)),
+    ...combinationProblems(settings),
+    ...DURATION_KEYS.flatMap((key) => durationProblems(key, settings[key])),
+    ...retryProblems(settings.retry),
+  ];
+}
+
+function problemOf(settings: RedisSettings, key: keyof RedisSettings, rule: string): string {
+  const value = key === "password" ? "something else" : show(settings[key]);
+  return `${key} must be ${rule}, got ${value}`;
+}
+
+/** What does not go together. */
+function combinationProblems(settings: RedisSettings): string[] {
+  const { host, sentinel, cluster, database } = settings;
+  const problems: string[] = [];
+  if (typeof host === "string" && /[@/]/.test(host)) {
+    problems.push("host must be a name or an address, not a connection string");
+  }
+  if (isHostList(host) && host.length > 1 && !sentinel && !cluster) {
+    problems.push(
+      problemOf(settings, "host", "one name where neither sentinel nor cluster is true"),
+    );
+  }
+  if (sentinel && cluster) {
+    problems.push(problemOf(settings, "cluster", "false where sentinel is true"));
+  }
+  if (cluster && database) problems.push(problemOf(settings, "database", "0 on a Cluster"));
+  return problems;
+}
+
+function retryProblems(retry: unknown): string[] {
+  if (retry === undefined) return [];
+  if (!isOptions(retry)) {
+    return [`retry must be an object such as { retries: 5 }, got ${show(retry)}`];
+  }
+  const { retries = 0, minDelay, maxDelay }: CommandRetry = retry;
+  const rule = "retry.retries must be a whole number of 0 or more, or Infinity";
+  return [
+    ...checkKeys(retry, RETRY_KEYS).map((problem) => `retry: ${problem}`),
+    ...(isCount(retries, 0) ? [] : [`${rule}, got ${show(retries)}`]),
+    ...durationProblems("retry.minDelay", minDelay),
+    ...durationProblems("retry.maxDelay", maxDelay),
+  ];
+}
+
+function durationProblems(name: string, value: Duration | undefined): string[] {
+  try {
+    if (value !== undefined) durationMs(name, value, 1);
+    return [];
+  } catch (error) {
+    return [(error as Error).message];
+  }
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
+}
 
 function isPort(value: unknown): boolean {
   return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65_535;

@@ -134,6 +134,8 @@ export interface Store extends AsyncDisposable {
   readonly prefix: string;
   /** Where the store is, without secrets, for logs and errors. */
   readonly address: string;
+  /** How many jobs of a long list are enqueued in one call: few enough that none takes long. */
+  readonly listChunk: number;
   /** The client behind the store, for whoever needs more than a queue; throws where there is none. */
   readonly client: unknown;
 

@@ -11,6 +11,29 @@ export function checkKeys(value: object, known: readonly string[]): string[] {
   });
 }
 
+/** Whether `value` is an object that may have options: neither null nor a list. */
+export function isOptions(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/**
+ * Checks that `value` is an object with known keys only; `what` takes it, and `example` is one.
+ *
+ * @throws {TypeError} if it is none, or has a key that is not known.
+ */
+export function checkOptions(
+  what: string,
+  example: string,
+  value: unknown,
+  known: readonly string[],
+): void {
+  if (!isOptions(value)) {
+    throw new TypeError(`${what} takes an object such as ${example}, got ${show(value)}`);
+  }
+  const [problem] = checkKeys(value, known);
+  if (problem !== undefined) throw new TypeError(`${what}: ${problem}`);
+}
+
 /** The word of `words` that differs from `word` by a slip or two; undefined if none does. */
 export function nearest(word: string, words: readonly string[]): string | undefined {
   const limit = word.length < 4 ? 1 : 2;
@@ -42,10 +65,13 @@ export function show(value: unknown): string {
   if (typeof value === "string") return curtail(JSON.stringify(value), 60);
   if (typeof value === "function") return `function ${value.name || "without a name"}`;
   if (typeof value !== "object" || value === null || value instanceof Date) return String(value);
+  const className = value.constructor?.name ?? "no class";
   try {
-    return curtail(JSON.stringify(value), 60);
+    const json = JSON.stringify(value);
+    const saysNothing = json === "{}" && className !== "Object";
+    return saysNothing ? `an object of ${className}` : curtail(json, 60);
   } catch {
-    return `an object of ${value.constructor?.name ?? "no class"}`;
+    return `an object of ${className}`;
   }
 }
 

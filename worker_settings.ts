@@ -14,10 +14,11 @@ import {
   type JobFunction,
   type JobMeta,
   type JobOutcome,
+  splitSpecifier,
 } from "./functions.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import { checkKeys, show } from "./validation.ts";
+import { checkKeys, isOptions, show } from "./validation.ts";
 
 /** What `onStartup` and `onShutdown` get: the state all jobs share, and the client. */
 export type WorkerContext<State = unknown> = State & {
@@ -193,6 +194,14 @@ export const SETTINGS_KEYS: readonly (keyof WorkerSettings)[] = [
   ...SERIALIZERS,
 ];
 
+/** Names that arq, or habit, has for the connection. */
+export const CONNECTION_ALIASES: readonly string[] = [
+  "redisSettings",
+  "redisPool",
+  "redis_settings",
+  "redis_pool",
+];
+
 /** The shortest lease: it must outlive a pause of the server or the garbage collector. */
 const MIN_LEASE_MS = 100;
 
@@ -205,7 +214,10 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
   if (typeof settings !== "object" || settings === null) {
     throw new SettingsError("worker settings", [`they must be an object, got ${show(settings)}`]);
   }
-  const problems = [...checkKeys(settings, SETTINGS_KEYS), ...typeProblems(settings)];
+  if (isWorker(settings)) {
+    throw new SettingsError("worker settings", ["export the settings, not a Worker"]);
+  }
+  const problems = [...keyProblems(settings), ...typeProblems(settings)];
   const attempt = <T>(read: () => T): T | undefined => {
     try {
       return read();
@@ -219,7 +231,7 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
   const defaults = {
     timeoutMs: ms("jobTimeout", 300_000, 1),
     keepMs: attempt(() => keepMs(settings.keepResult)) ?? 0,
-    maxTries: settings.maxTries ?? 5,
+    maxTries: isCount(settings.maxTries) ? settings.maxTries : 5,
   };
   const functions = attempt(() => registerAll(settings, defaults)) ?? new Map();
   const client = attempt(() => clientOf(settings));
@@ -260,6 +272,24 @@ export function shadowProblem(state: object): string | undefined {
   return `ctx: the state must not have ${shadowing.join(", ")}, which every job's context has`;
 }
 
+/** Recognises a worker, whose settings nobody can read any more. */
+function isWorker(settings: object): boolean {
+  return "runCheck" in settings && "jobsComplete" in settings;
+}
+
+function keyProblems(settings: object): string[] {
+  const isAlias = (key: string) => CONNECTION_ALIASES.includes(key);
+  const aliases = Object.keys(settings).filter(isAlias);
+  return [
+    ...checkKeys(settings, [...SETTINGS_KEYS, ...aliases]),
+    ...aliases.map((key) => `unknown option "${key}"; did you mean "connection"?`),
+  ];
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && value as number >= 1;
+}
+
 function typeProblems(settings: WorkerSettings<never>): string[] {
   const problems: string[] = [];
   const check = (
@@ -278,11 +308,7 @@ function typeProblems(settings: WorkerSettings<never>): string[] {
   const isObject = (value: unknown) => typeof value === "object" && value !== null;
   check([...HOOKS, ...SERIALIZERS], "a function", isFunction);
   check(BOOLEANS, "true or false", (value) => typeof value === "boolean");
-  check(
-    COUNTS,
-    "a whole number of 1 or more",
-    (value) => Number.isSafeInteger(value) && value as number >= 1,
-  );
+  check(COUNTS, "a whole number of 1 or more", isCount);
   check(TEXTS, "a text that is not empty", (value) => typeof value === "string" && value !== "");
   check(["timezone"], 'an IANA name such as "Europe/London"', isTimeZone);
   check(["ctx"], "an object", isObject);
@@ -318,76 +344,79 @@ function isTimeZone(value: unknown): boolean {
   }
 }
 
+type Limits = Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">;
+
+/** A function as the settings have it, under the name it gets. */
+interface Entry {
+  readonly name: string;
+  readonly fn: AnyJobFunction | string;
+  readonly options: FuncOptions;
+  readonly isSlot: boolean;
+}
+
 function registerAll(
   settings: WorkerSettings<never>,
-  defaults: Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">,
+  defaults: Limits,
 ): Map<string, RegisteredFunction> {
-  const registered = new Map<string, RegisteredFunction>();
-  const problems: string[] = [];
-  const register = (
-    name: string,
-    fn: AnyJobFunction | string,
-    options: FuncOptions,
-    isSlot: boolean,
-  ) => {
-    if (name === "") {
-      return problems.push("functions: a function without a name needs func(fn, { name })");
-    }
-    if (registered.has(name)) {
-      const problem = `two functions are named "${name}", give one of them another name`;
-      return problems.push(`functions: ${problem}`);
-    }
-    try {
-      registered.set(name, { name, fn, isSlot, ...functionLimits(name, options, defaults) });
-    } catch (error) {
-      problems.push(messageOf(error));
-    }
-  };
   const { functions = {}, cronJobs = [] } = settings;
-  const isList = Array.isArray(functions);
   if (typeof functions !== "object" || functions === null) {
     throw new TypeError(
       `functions must be a record or a list of functions, got ${show(functions)}`,
     );
   }
-  for (const [key, entry] of Object.entries<unknown>({ ...functions })) {
-    const { fn, options } = unwrapFunction(key, entry);
-    const ownName = options.name ?? (typeof fn === "string" ? exportName(fn) : fn.name);
-    register(isList ? ownName : key, fn, options, false);
-  }
-  if (Array.isArray(cronJobs)) {
-    for (const job of cronJobs.filter(isCronJob)) {
-      register(
-        job.name,
-        job.fn as AnyJobFunction | string,
-        job.options,
-        job.unique && job.jobId === undefined,
+  const registered = new Map<string, RegisteredFunction>();
+  const problems: string[] = [];
+  const register = ({ name, fn, options, isSlot }: Entry, maker: string) => {
+    if (name === "") problems.push("functions: a function without a name needs func(fn, { name })");
+    else if (registered.has(name)) {
+      problems.push(
+        `functions: two functions are named "${name}", give one of them a name: ${maker}`,
       );
+    } else {
+      const { problems: found, ...limits } = functionLimits(name, options, defaults);
+      problems.push(...found);
+      registered.set(name, { name, fn, isSlot, ...limits });
     }
+  };
+  for (const [key, value] of Object.entries<unknown>({ ...functions })) {
+    const entry = readEntry(key, value, Array.isArray(functions));
+    if (typeof entry === "string") problems.push(entry);
+    else register(entry, "func(fn, { name })");
   }
-  if (registered.size === 0 && problems.length === 0) {
+  for (const job of Array.isArray(cronJobs) ? cronJobs.filter(isCronJob) : []) {
+    register(cronEntry(job), "cron(fn, …, { name })");
+  }
+  const isEmpty = Array.isArray(cronJobs) && cronJobs.length === 0 && registered.size === 0;
+  if (isEmpty && problems.length === 0) {
     problems.push("functions is empty, and so is cronJobs: give the worker at least one function");
   }
   if (problems.length > 0) throw new SettingsError("worker settings", problems);
   return registered;
 }
 
-function unwrapFunction(
-  key: string,
-  entry: unknown,
-): { readonly fn: AnyJobFunction | string; readonly options: FuncOptions } {
-  if (typeof entry === "function") return { fn: entry as AnyJobFunction, options: {} };
-  if (typeof entry === "object" && entry !== null && "fn" in entry && "options" in entry) {
-    return entry as { fn: AnyJobFunction | string; options: FuncOptions };
+/** Reads one of `functions`; what is none is told as a text. */
+function readEntry(key: string, value: unknown, isInList: boolean): Entry | string {
+  const { fn, options } = typeof value === "function" ? { fn: value, options: {} } : funcOf(value);
+  if (fn === undefined) {
+    return `functions.${key} must be a function or what func() returns, got ${show(value)}`;
   }
-  throw new TypeError(
-    `functions.${key} must be a function or what func() returns, got ${show(entry)}`,
-  );
+  if (!isOptions(options)) {
+    const example = "{ timeout: { minutes: 2 } }";
+    return `functions.${key}: func takes an object such as ${example}, got ${show(options)}`;
+  }
+  const ownName = options.name ?? (typeof fn === "string" ? splitSpecifier(fn).name : fn.name);
+  const name = isInList ? ownName : key;
+  return { name, fn: fn as AnyJobFunction | string, options, isSlot: false };
 }
 
-/** The name of the export a module specifier points to: what follows its `#`. */
-export function exportName(specifier: string): string {
-  return specifier.includes("#") ? specifier.slice(specifier.lastIndexOf("#") + 1) : "default";
+function funcOf(value: unknown): Func | { readonly fn?: undefined; readonly options: FuncOptions } {
+  const isFunc = typeof value === "object" && value !== null && "fn" in value && "options" in value;
+  return isFunc ? value as Func : { options: {} };
+}
+
+function cronEntry({ name, fn, options, unique, jobId }: CronJob): Entry {
+  const isSlot = unique && jobId === undefined;
+  return { name, fn: fn as AnyJobFunction | string, options, isSlot };
 }
 
 const FUNC_KEYS = ["name", "keepResult", "timeout", "maxTries"] as const satisfies readonly (
@@ -397,30 +426,37 @@ const FUNC_KEYS = ["name", "keepResult", "timeout", "maxTries"] as const satisfi
 function functionLimits(
   name: string,
   options: FuncOptions,
-  defaults: Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">,
-): Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries"> {
-  const [problem] = checkKeys(options, FUNC_KEYS);
-  if (problem !== undefined) throw new TypeError(`functions.${name}: ${problem}`);
-  const { timeout, keepResult, maxTries = defaults.maxTries } = options;
-  if (!Number.isSafeInteger(maxTries) || maxTries < 1) {
-    throw new RangeError(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
+  defaults: Limits,
+): Limits & { readonly problems: readonly string[] } {
+  const problems: string[] = [];
+  const attempt = <T>(fallback: T, read: () => T): T => {
+    try {
+      return read();
+    } catch (error) {
+      problems.push(`functions.${name}: ${messageOf(error)}`);
+      return fallback;
+    }
+  };
+  problems.push(...checkKeys(options, FUNC_KEYS).map((found) => `functions.${name}: ${found}`));
+  const { timeout, keepResult, maxTries } = options;
+  const hasCount = maxTries === undefined || isCount(maxTries);
+  if (!hasCount) {
+    problems.push(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
   }
   return {
     timeoutMs: timeout === undefined
       ? defaults.timeoutMs
-      : durationMs(`functions.${name}: timeout`, timeout, 1),
+      : attempt(defaults.timeoutMs, () => durationMs("timeout", timeout, 1)),
     keepMs: keepResult === undefined
       ? defaults.keepMs
-      : keepMs(keepResult, `functions.${name}: keepResult`),
-    maxTries,
+      : attempt(defaults.keepMs, () => keepMs(keepResult)),
+    maxTries: maxTries ?? defaults.maxTries,
+    problems,
   };
 }
 
-function keepMs(
-  value: Duration | "forever" = 3_600_000,
-  option = "keepResult",
-): number | "forever" {
-  return value === "forever" ? value : durationMs(option, value);
+function keepMs(value: Duration | "forever" = 3_600_000): number | "forever" {
+  return value === "forever" ? value : durationMs("keepResult", value);
 }
 
 function clientOf(settings: WorkerSettings<never>): ArqClient {
@@ -430,6 +466,7 @@ function clientOf(settings: WorkerSettings<never>): ArqClient {
     checkAgainstPool("prefix", prefix, connection.store.prefix);
     checkAgainstPool("jobSerializer", jobSerializer, connection.serializer);
     checkAgainstPool("jobDeserializer", jobDeserializer, connection.deserializer);
+    checkAgainstPool("expiresExtra", expiresExtra, undefined);
     return connection;
   }
   const textOf = (value: unknown) => typeof value === "string" && value !== "" ? value : undefined;

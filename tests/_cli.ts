@@ -14,6 +14,8 @@ import { randomPrefix, testRedisUrl } from "./_redis.ts";
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 export const SETTINGS = "tests/fixtures/cli_settings.ts";
 export const IS_DENO = "Deno" in globalThis;
+/** What stands before a program; Deno prints nothing about what it downloads or checks. */
+export const RUN: readonly string[] = IS_DENO ? ["run", "-A", "--quiet"] : [];
 /** What settings outside this repository import the library from. */
 export const LIBRARY = new URL("../mod.ts", import.meta.url).href;
 
@@ -22,7 +24,7 @@ const DEADLINE_MS = 20_000;
 export interface CliOptions {
   /** Added to the environment. */
   readonly env?: Readonly<Record<string, string>>;
-  /** What stands before the program, for one runtime or both. @default ["run", "-A"] under Deno */
+  /** What stands before the program. @default RUN */
   readonly runtimeArgs?: readonly string[];
   /** @default this repository */
   readonly cwd?: string;
@@ -136,7 +138,7 @@ function escaped(text: string): RegExp {
 
 /** Starts the command line. */
 export function startCli(args: readonly string[], options: CliOptions = {}): Cli {
-  const { runtimeArgs = IS_DENO ? ["run", "-A"] : [], program = join(ROOT, "cli.ts") } = options;
+  const { runtimeArgs = RUN, program = join(ROOT, "cli.ts") } = options;
   return new Cli(process.execPath, [...runtimeArgs, program, ...args], options);
 }
 

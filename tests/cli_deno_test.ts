@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync, symlinkSync } from "node:fs";
+import { mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { createServer } from "node:http";
 import process from "node:process";
 import { describe, it } from "node:test";
-import { Cli, IS_DENO, openScene, Project, ROOT, runCli, SETTINGS, startCli } from "./_cli.ts";
+import { Cli, IS_DENO, openScene, Project, ROOT, RUN, runCli, SETTINGS, startCli } from "./_cli.ts";
 import { testRedisUrl } from "./_redis.ts";
 
 // Where no permission is named, Deno's node:child_process adds -A.
-const NARROW = ["run", "--no-prompt", "--no-lock", "--allow-env=NO_SUCH_VARIABLE"];
+const NARROW = ["run", "--quiet", "--no-prompt", "--no-lock", "--allow-env=NO_SUCH_VARIABLE"];
 
 async function netFlag(): Promise<string> {
   return `--allow-net=${new URL(await testRedisUrl()).host}`;
@@ -57,6 +57,7 @@ function makeCache(): Project {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   }));
+  mkdirSync(`${denoDir}/npm`, { recursive: true }); // not there yet where nothing was cached
   symlinkSync(`${denoDir}/npm`, cache.path("npm"));
   return cache;
 }
@@ -107,7 +108,7 @@ function describePermissions(): void {
     const flags = [await netFlag(), `--allow-read=${project.folder}`];
     const args = ["worker", project.path("settings.ts"), "--burst"];
     const env = { ARQ_URL: "redis://127.0.0.1:1?connRetries=0", NO_COLOR: "" };
-    const command = [process.execPath, "run", ...flags, "cli.ts", ...args].join(" ");
+    const command = [process.execPath, "run", "--quiet", ...flags, "cli.ts", ...args].join(" ");
     await using cli = new Cli("script", ["-qec", command, "/dev/null"], { env });
     const { code, stdout } = await cli.ended; // on a terminal, where Deno would ask
     assert.equal(code, 0, stdout);
@@ -140,7 +141,7 @@ function describeRemote(): void {
     const job = await scene.arq.enqueueJob("again", []);
     const options = {
       program: `${server.url}/first/cli.ts`,
-      runtimeArgs: ["run", "-A", "--quiet", "--no-lock"],
+      runtimeArgs: [...RUN, "--no-lock"],
       cwd: project.folder,
       env: { DENO_DIR: cache.folder },
     };
@@ -163,7 +164,7 @@ function describeRemote(): void {
     project.write("settings.ts", REMOTE_SETTINGS(local));
     const help = await runCli(args, options);
     assert.match(help.stderr, /Deno needs --config deno.json for a program from the network$/m);
-    const runtimeArgs = ["run", "-A", "--quiet", "--no-lock", "--config", `${ROOT}/deno.json`];
+    const runtimeArgs = [...RUN, "--no-lock", "--config", `${ROOT}/deno.json`];
     const withConfig = await runCli([...args, "--burst"], { ...options, runtimeArgs });
     assert.equal(withConfig.stderr, "");
     assert.equal(withConfig.code, 0);
@@ -179,7 +180,7 @@ function describeRemote(): void {
     const env = { DENO_DIR: cache.folder };
     const { code, stderr } = await runCli(args, {
       env,
-      runtimeArgs: ["run", "-A", "--quiet", "--no-lock"],
+      runtimeArgs: [...RUN, "--no-lock"],
     });
     assert.equal(stderr, "");
     assert.equal(code, 0);

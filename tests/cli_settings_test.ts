@@ -65,6 +65,21 @@ describe("arq worker SETTINGS", () => {
     assert.equal(code, 2);
   });
 
+  it("says what it takes a pool or a worker for", async () => {
+    using project = new Project({
+      "pool.ts": "export const functions = { one: () => 1 };\n" +
+        'export const redisSettings = { host: "localhost" };\n',
+      "worker.ts": `import { Worker } from "${LIBRARY}";\n` +
+        "export default new Worker({ functions: { one: () => 1 } });\n",
+    });
+    const pool = await runCli(["worker", project.path("pool.ts")]);
+    assert.match(pool.stderr, /^ {2}unknown option "redisSettings"; did you mean "connection"\?$/m);
+    assert.equal(pool.code, 2);
+    const worker = await runCli(["worker", project.path("worker.ts")]);
+    assert.match(worker.stderr, /^ {2}export the settings, not a Worker$/m);
+    assert.equal(worker.code, 2);
+  });
+
   it("has every problem reported at once, each on its line", async () => {
     const { code, stdout, stderr } = await runCli(["worker", `${SETTINGS}#wrong`]);
     const [head, ...problems] = stderr.trimEnd().split("\n");

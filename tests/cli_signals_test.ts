@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { openScene, Project, runCli, type Scene, SETTINGS, startCli } from "./_cli.ts";
 import { startRedis } from "./_redis.ts";
 
+/** Longer than two signals may be one. */
+const ECHO_MS = 400;
 const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 function worker({ url }: Pick<Scene, "url">, name = "") {
@@ -56,11 +59,27 @@ describe("arq worker, told to end,", () => {
       await cli.line("→ one:stubborn()");
       cli.kill("SIGTERM");
       await cli.line("shutdown on SIGTERM");
+      await sleep(ECHO_MS);
       const { code, stderr } = await cli.end(signal as NodeJS.Signals);
       assert.equal(stderr, "");
       assert.equal(code, expected);
     });
   }
+
+  it("takes a Ctrl-C that arrives twice, as under bunx, for one", async () => {
+    await using scene = await openScene();
+    using files = new Project({});
+    await scene.arq.enqueueJob("untilFile", [files.path("end")], { jobId: "one" });
+    await using cli = worker(scene, "#patient");
+    await cli.line("→ one:untilFile");
+    cli.kill("SIGINT");
+    await cli.line("shutdown on SIGINT");
+    cli.kill("SIGINT");
+    await sleep(ECHO_MS);
+    files.write("end", "");
+    await cli.line("← one:untilFile ● 'ended'");
+    assert.equal((await cli.ended).code, 0);
+  });
 
   it("leaves signals alone where the settings say so", async () => {
     await using scene = await openScene();
@@ -89,6 +108,60 @@ describe("arq worker, when something throws where nobody can catch it,", () => {
       assert.equal(code, 1);
     });
   }
+
+  it("records what has ended and hands back the neighbours, whose tries do not count", async () => {
+    await using scene = await openScene();
+    const ended = await scene.arq.enqueueJob("double", [21]);
+    await scene.arq.enqueueJob("slow", [60_000], { jobId: "neighbour" });
+    await using first = worker(scene, "#fragile");
+    await first.line("→ neighbour:slow");
+    const poison = await scene.arq.enqueueJob("reject", []);
+    await first.line("shutdown on unhandled rejection");
+    assert.equal((await first.ended).code, 1);
+    assert.equal(await ended.result(), 42);
+    assert.equal(await scene.arq.job("neighbour").status(), "queued");
+    assert.equal(await poison.status(), "queued", "nobody knows that it was this one");
+    await poison.abort();
+    await using second = worker(scene, "#fragile");
+    await second.line(/→ neighbour:slow\(60000\) try=2/);
+    assert.equal((await second.end("SIGTERM")).code, 0);
+    assert.equal(await scene.arq.job("neighbour").status(), "queued");
+  });
+
+  it("ends at once at a signal that follows", async () => {
+    await using scene = await openScene();
+    await scene.arq.enqueueJob("reject", []);
+    await using cli = worker(scene, "#graceful");
+    await cli.line("shutdown on unhandled rejection");
+    assert.equal((await cli.end("SIGTERM")).code, 143);
+  });
+
+  it("takes several errors of one moment for one, and ends at once at a later one", async () => {
+    using project = new Project({
+      "settings.ts": `
+        const fail = () => void Promise.reject(new RangeError("of one moment"));
+        const again = () => void setTimeout(fail, ${ECHO_MS});
+        const forever = () => new Promise(() => {});
+        const slow = () => new Promise((resolve) => setTimeout(resolve, 100));
+        export const functions = {
+          several: () => (fail(), fail(), slow()),
+          later: () => (fail(), again(), forever()),
+        };
+        export const abortGrace = 60_000;
+      `,
+    });
+    await using scene = await openScene();
+    const args = ["worker", project.path("settings.ts"), "--url", scene.url];
+    const several = await scene.arq.enqueueJob("several" as "double", [0]);
+    const first = await runCli(args);
+    assert.equal(first.stderr.match(/RangeError: of one moment/g)?.length, 2);
+    assert.equal(first.code, 1);
+    assert.equal(await several.status(), "complete", "it was awaited");
+    await scene.arq.enqueueJob("later" as "double", [0]);
+    const second = await runCli(args);
+    assert.equal(second.stderr.match(/RangeError: of one moment/g)?.length, 2);
+    assert.equal(second.code, 1);
+  });
 });
 
 describe("arq worker, without its Redis,", () => {

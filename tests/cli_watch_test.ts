@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type Cli,
   IS_DENO,
@@ -180,9 +181,10 @@ describe("arq worker --watch", () => {
     using project = makeProject();
     await using cli = watch(scene, project);
     await cli.line(READY);
-    await scene.arq.enqueueJob("throwLater", [], { jobId: "one" });
+    const poison = await scene.arq.enqueueJob("throwLater", [], { jobId: "one" });
     await cli.line("arq: it ends because of an uncaught exception: RangeError: too late");
     await cli.line("the worker has ended with exit code 1, waiting for the next change");
+    assert.equal(await poison?.abort(), true, "it was handed back");
     project.write("parts/version.ts", version(3));
     await cli.line(READY);
     assert.equal(await scene.arq.call("double", [10]), 30);
@@ -219,6 +221,7 @@ describe("arq worker --watch", () => {
     await second.line("→ two:stubborn");
     second.kill("SIGINT");
     await second.line("shutdown on SIGINT");
+    await sleep(400); // two signals within 300 ms are one
     assert.equal((await second.end("SIGINT")).code, 130);
   });
 

@@ -13,6 +13,12 @@ import { scenarios, until } from "./_worker.ts";
 
 const HOUR_MS = 3_600_000;
 
+/** A client as programs without a compiler use it. */
+type Loose = Record<
+  "job" | "queuedJobs" | "enqueueJobs" | "call",
+  (...args: readonly unknown[]) => unknown
+>;
+
 describe("createPool", () => {
   let server: RedisServer;
   before(async () => {
@@ -64,8 +70,10 @@ describe("createPool", () => {
         /A connection is a connection string, an object of settings or a Redis client, got 6379/,
       ],
       ["null", null, /got null/],
+      ["an empty prefix", "redis://localhost?prefix=", /prefix must not be empty: write \?prefix=/],
+      ["an empty prefix of a file", "sqlite::memory:?prefix=", /prefix must not be empty/],
       ["an unknown setting", { hots: "localhost" }, /unknown option "hots"; did you mean "host"\?/],
-      ["a negative duration", { connTimeout: -1 }, /connTimeout must be 1 or more, got -1/],
+      ["a negative duration", { connTimeout: -1 }, /connTimeout must be 1 ms or more, got -1/],
     ] as const
   ) {
     it(`refuses ${what} in one clear line`, async () => {
@@ -85,6 +93,11 @@ describe("createPool", () => {
         'createPool: unknown option "prefx"; did you mean "prefix"?',
       ],
       [
+        "null for options",
+        null,
+        'createPool takes an object such as { prefix: "app:" }, got null',
+      ],
+      [
         "a prefix that is no text",
         { prefix: 5 },
         "createPool: prefix must be a text that is not empty, got 5",
@@ -99,7 +112,11 @@ describe("createPool", () => {
         { jobSerializer: "json" },
         'createPool: jobSerializer must be a function, got "json"',
       ],
-      ["a negative expiresExtra", { expiresExtra: -1 }, "expiresExtra must be 1 or more, got -1"],
+      [
+        "a negative expiresExtra",
+        { expiresExtra: -1 },
+        "expiresExtra must be 1 ms or more, got -1 (milliseconds)",
+      ],
     ] as const
   ) {
     it(`refuses ${what} in one clear line`, async () => {
@@ -123,6 +140,62 @@ describe("createPool", () => {
 });
 
 scenarios("A client", (scenario) => {
+  for (
+    const [what, use, message] of [
+      [
+        "job() without an id",
+        (arq: Loose) => arq.job(),
+        "job takes an id, a text that is not empty, got undefined",
+      ],
+      [
+        "an unknown option of job()",
+        (arq: Loose) => arq.job("a", { queue: "b" }),
+        'job: unknown option "queue"',
+      ],
+      [
+        "a number as queue of job()",
+        (arq: Loose) => arq.job("a", { queueName: 5 }),
+        "job: queueName must be a text that is not empty, got 5",
+      ],
+      [
+        "an unknown option of queuedJobs()",
+        (arq: Loose) => arq.queuedJobs({ queuName: "b" }),
+        'queuedJobs: unknown option "queuName"; did you mean "queueName"?',
+      ],
+      [
+        "a queue in place of queuedJobs()'s options",
+        (arq: Loose) => arq.queuedJobs("mail"),
+        'queuedJobs takes an object such as { queueName: "mail" }, got "mail"',
+      ],
+      [
+        "a record in place of a list of jobs",
+        (arq: Loose) => arq.enqueueJobs({}),
+        "enqueueJobs takes a list of jobs, got {}",
+      ],
+      [
+        "a job of a list as a list",
+        (arq: Loose) => arq.enqueueJobs([["greet", ["x"]]]),
+        'Each job to enqueue is { name, args, options }, got ["greet",["x"]]',
+      ],
+      [
+        "a job of a list without a name",
+        (arq: Loose) => arq.enqueueJobs([{ args: [1] }]),
+        'Each job to enqueue is { name, args, options }, got {"args":[1]}',
+      ],
+      [
+        "a number as call()'s options",
+        (arq: Loose) => arq.call("x", [], 5),
+        'Cannot enqueue "x": call takes an object such as { timeout: { seconds: 5 } }, got 5',
+      ],
+    ] as const
+  ) {
+    scenario(`refuses ${what} in one clear line`, async (scene) => {
+      const arq = scene.arq as unknown as Loose;
+      await assert.rejects(async () => await use(arq), { name: "TypeError", message });
+      assert.deepEqual(await scene.keys(), []);
+    });
+  }
+
   scenario("lists kept results in the order in which their jobs were enqueued", async (scene) => {
     const ids = ["c", "a", "b"];
     for (const jobId of ids) {

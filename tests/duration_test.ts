@@ -86,7 +86,10 @@ describe("durationMs", () => {
     refusesDuration({ days: 1e300 }, "RangeError", /^deferBy must be a finite duration/);
     refusesDuration(-5, "RangeError", /^deferBy must be 0 or more, got -5$/);
     refusesDuration({ seconds: -1 }, "RangeError", /must be 0 or more/);
-    refusesDuration(0, "RangeError", /^deferBy must be 1 or more, got 0$/, 1);
+    const inMs = /^deferBy must be 100 ms or more, got 30 \(milliseconds\)$/;
+    refusesDuration(30, "RangeError", inMs, 100);
+    const asParts = /^deferBy must be 100 ms or more, got \{"seconds":0.03\}$/;
+    refusesDuration({ seconds: 0.03 }, "RangeError", asParts, 100);
   });
 });
 
@@ -116,5 +119,13 @@ describe("instantMs", () => {
     refusesInstant(new Date(NaN), "RangeError", /valid point in time, got Invalid Date$/);
     refusesInstant(NaN, "RangeError", /^deferUntil must be a valid point in time, got NaN$/);
     refusesInstant(-Infinity, "RangeError", /got -Infinity$/);
+  });
+
+  it("refuses a number that looks like seconds", () => {
+    const message = /^deferUntil is in milliseconds; 1795440000 looks like seconds$/;
+    refusesInstant(1_795_440_000, "RangeError", message);
+    refusesInstant(1_795_440_000.25, "RangeError", /looks like seconds$/);
+    for (const early of [0, 5, 1e8, 1e11]) assert.equal(instantMs("deferUntil", early), early);
+    assert.equal(instantMs("deferUntil", new Date(1_795_440_000)), 1_795_440_000);
   });
 });

@@ -132,7 +132,9 @@ scenarios("Job.result", (scenario) => {
     const [options, message] of [
       [{ timeot: 5 }, 'result: unknown option "timeot"; did you mean "timeout"?'],
       [{ timeout: -5 }, "timeout must be 0 or more, got -5"],
-      [{ pollDelay: 0 }, "pollDelay must be 1 or more, got 0"],
+      [5, "result takes an object such as { timeout: { seconds: 5 } }, got 5"],
+      [null, "result takes an object such as { timeout: { seconds: 5 } }, got null"],
+      [{ pollDelay: 0 }, "pollDelay must be 1 ms or more, got 0 (milliseconds)"],
       [
         { timeout: "5s" },
         'timeout must be milliseconds or an object such as { seconds: 5 }, got "5s"',
@@ -241,7 +243,7 @@ scenarios("arq.call", (scenario) => {
   scenario("sends nothing when an option is bad, or its signal aborted before", async (scene) => {
     const call = (options: Record<string, unknown>) => scene.arq.call("double", [1], options);
     await assert.rejects(call({ timeout: -1 }), /timeout must be 0 or more, got -1/);
-    await assert.rejects(call({ pollDelay: 0 }), /pollDelay must be 1 or more, got 0/);
+    await assert.rejects(call({ pollDelay: 0 }), /pollDelay must be 1 ms or more, got 0/);
     await assert.rejects(call({ timeot: 1 }), /Cannot enqueue "double": unknown option "timeot"/);
     await assert.rejects(call({ signal: AbortSignal.abort(new Error("no")) }), /no/);
     assert.deepEqual(await scene.keys(), []);

@@ -18,7 +18,7 @@ interface Outcome {
 /** Runs a module with the runtime of this test, with Deno's permissions as given and no others. */
 function runModule(file: string, permissions: readonly string[], args: string[]): Promise<Outcome> {
   const flags = "Deno" in globalThis
-    ? ["run", "--no-prompt", "--no-check", "--no-lock", "--cached-only", ...permissions]
+    ? ["run", "--quiet", "--no-prompt", "--no-check", "--no-lock", "--cached-only", ...permissions]
     : ["run"];
   const options = { cwd: ROOT, timeout: DEADLINE_MS, env: { ...process.env, NO_COLOR: "1" } };
   return new Promise((resolve) => {
@@ -56,5 +56,15 @@ describe("A worker with the least permissions", () => {
     ]);
     assert.notEqual(code, 0);
     assert.match(output, new RegExp(`start it with --allow-net=127.0.0.1:${server.port}`));
+  });
+
+  it("says so for a host name too, and does not try again", async () => {
+    if (!("Deno" in globalThis)) return; // Bun has no permissions
+    const url = `redis://localhost:${server.port}`;
+    const permissions = ["--allow-read=.", "--allow-net=127.0.0.1"];
+    const { code, output } = await runModule(file, permissions, [url, randomPrefix()]);
+    assert.notEqual(code, 0);
+    assert.match(output, new RegExp(`start it with --allow-net=localhost:${server.port}`));
+    assert.doesNotMatch(output, /attempts left/);
   });
 });

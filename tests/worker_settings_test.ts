@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { describe, it } from "node:test";
+import { pathToFileURL } from "node:url";
 import {
   cron,
   func,
@@ -9,7 +11,9 @@ import {
   Worker,
   type WorkerSettings,
 } from "../mod.ts";
+import { splitSpecifier } from "../functions.ts";
 import { resolveSettings } from "../worker_settings.ts";
+import { Folder } from "./_sqlite.ts";
 import { scenarios } from "./_worker.ts";
 
 const noop = () => {};
@@ -115,7 +119,7 @@ describe("Worker settings", () => {
     const expected = [
       'unknown option "maxJob"; did you mean "maxJobs"?',
       "maxTries must be a whole number of 1 or more, got 0",
-      "pollDelay must be 1 or more, got -1",
+      "pollDelay must be 1 ms or more, got -1 (milliseconds)",
       'burst must be true or false, got "yes"',
       "onStartup must be a function, got 7",
       'timezone must be an IANA name such as "Europe/London", got "Mars/Phobos"',
@@ -124,6 +128,21 @@ describe("Worker settings", () => {
       "port must be a whole number from 1 to 65535, got 0",
     ];
     assert.deepEqual([...problems].sort(), expected.sort());
+  });
+
+  it("report every bad entry of a list, and every unknown option of a function", () => {
+    const options = { timout: 1, xyz: 2, keepResult: -1, maxTries: 0 } as never;
+    assert.deepEqual(problemsOf({ functions: [3, noop, "x", func(noop, options)] }), [
+      "functions.0 must be a function or what func() returns, got 3",
+      'functions.2 must be a function or what func() returns, got "x"',
+      'functions: two functions are named "noop", give one of them a name: func(fn, { name })',
+    ]);
+    assert.deepEqual(problemsOf({ functions: { a: func(noop, options) } }), [
+      'functions.a: unknown option "timout"; did you mean "timeout"?',
+      'functions.a: unknown option "xyz"',
+      "functions.a: maxTries must be 1 or more, got 0",
+      "functions.a: keepResult must be 0 or more, got -1",
+    ]);
   });
 
   for (
@@ -156,8 +175,38 @@ describe("Worker settings", () => {
         { functions, jobTimeout: { second: 5 } },
         'jobTimeout has an unknown unit "second"; use days, hours, minutes, seconds, milliseconds',
       ],
-      ["no timeout at all", { functions, jobTimeout: 0 }, "jobTimeout must be 1 or more, got 0"],
-      ["too short a lease", { functions, lease: 5 }, "lease must be 100 or more, got 5"],
+      [
+        "no timeout at all",
+        { functions, jobTimeout: 0 },
+        "jobTimeout must be 1 ms or more, got 0 (milliseconds)",
+      ],
+      [
+        "too short a lease",
+        { functions, lease: 30 },
+        "lease must be 100 ms or more, got 30 (milliseconds)",
+      ],
+      ["no tries, once", { functions, maxTries: 0 }, /^maxTries must be a whole number .*got 0$/],
+      ["a worker", new Worker({ functions }), "export the settings, not a Worker"],
+      [
+        "a function that is no cron job",
+        { cronJobs: [noop] },
+        "cronJobs must be a list of what cron() returns, got [null]",
+      ],
+      [
+        "Python's name of the connection",
+        { functions, redis_settings: {} },
+        'unknown option "redis_settings"; did you mean "connection"?',
+      ],
+      [
+        "a pool by another name",
+        { functions, redisPool: {} },
+        'unknown option "redisPool"; did you mean "connection"?',
+      ],
+      [
+        "no options of a function",
+        { functions: { a: func(noop, null as never) } },
+        "functions.a: func takes an object such as { timeout: { minutes: 2 } }, got null",
+      ],
       [
         "an empty queue name",
         { functions, queueName: "" },
@@ -176,7 +225,7 @@ describe("Worker settings", () => {
       [
         "a negative expiresExtra",
         { functions, expiresExtra: -1 },
-        "expiresExtra must be 1 or more, got -1",
+        "expiresExtra must be 1 ms or more, got -1 (milliseconds)",
       ],
       [
         "a number of functions",
@@ -201,12 +250,16 @@ describe("Worker settings", () => {
       [
         "two functions of one name",
         { functions: [noop, func(noop)] },
-        'functions: two functions are named "noop", give one of them another name',
+        'functions: two functions are named "noop", give one of them a name: func(fn, { name })',
       ],
-      ["a function called like a cron job", {
-        functions: { "cron:noop": noop },
-        cronJobs: [cron(noop, "0 0 * * *")],
-      }, 'functions: two functions are named "cron:noop", give one of them another name'],
+      [
+        "a function called like a cron job",
+        {
+          functions: { "cron:noop": noop },
+          cronJobs: [cron(noop, "0 0 * * *")],
+        },
+        'functions: two functions are named "cron:noop", give one of them a name: cron(fn, …, { name })',
+      ],
       [
         "an unknown option of a function",
         { functions: { a: func(noop, { timout: 5 } as never) } },
@@ -253,13 +306,30 @@ describe("Worker settings", () => {
   });
 });
 
+describe("splitSpecifier", () => {
+  it("names the module and its export, the default one where none is named", () => {
+    const cases: readonly (readonly [string, string, string])[] = [
+      ["file:///app/tasks.ts#resize", "file:///app/tasks.ts", "resize"],
+      ["file:///app/a#b/tasks.ts#resize", "file:///app/a#b/tasks.ts", "resize"],
+      ["npm:tasks", "npm:tasks", "default"],
+      ["npm:tasks#", "npm:tasks", "default"],
+    ];
+    for (const [specifier, path, name] of cases) {
+      assert.deepEqual(splitSpecifier(specifier), { path, name });
+    }
+  });
+});
+
 scenarios("A function by module specifier", (scenario) => {
   const module = import.meta.resolve("./data/lazy_functions.ts");
 
   scenario("is imported when its first job runs, and not before", async (scene) => {
     const startedAt = performance.now();
     const job = await scene.arq.enqueueJob("loaded");
-    await scene.burst({ functions: { loaded: func(`${module}?${scene.prefix}`) } });
+    using folder = new Folder(); // a module is loaded once, so each store gets its own
+    const file = folder.file("loaded.mjs");
+    writeFileSync(file, "const loadedAt = performance.now(); export default () => loadedAt;");
+    await scene.burst({ functions: { loaded: func(pathToFileURL(file).href) } });
     const loadedAt = Number(await job.result());
     assert.ok(loadedAt > startedAt);
   });
@@ -341,6 +411,10 @@ scenarios("Serializers of the program's own", (scenario) => {
           jobSerializer: () => new Uint8Array(),
         }),
       /jobSerializer is the pool's where connection is one: give it to createPool/,
+    );
+    assert.throws(
+      () => scene.worker({ functions: { add }, connection: arq, expiresExtra: 5_000 }),
+      /expiresExtra is the pool's where connection is one: give it to createPool/,
     );
   });
 
