@@ -76,7 +76,10 @@ function callFunction(run: JobRun, ctx: JobMeta): unknown {
   const { a: args } = run.record;
   const { fn } = run.fn as RegisteredFunction;
   if (typeof fn === "function") return fn(ctx, ...args);
-  return importFunction(fn).then((imported) => imported(ctx, ...args));
+  return importFunction(fn).then((imported) => {
+    if (run.stopReason) throw run.stopError(); // The run may have been given up meanwhile.
+    return imported(ctx, ...args);
+  });
 }
 
 async function importFunction(specifier: string): Promise<AnyJobFunction> {

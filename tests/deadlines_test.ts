@@ -62,4 +62,42 @@ describe("Deadlines", () => {
       assert.deepEqual(late, ["set anew"]);
     });
   });
+
+  it("may be 300,000 at once", () => {
+    withClock((pass) => {
+      const deadlines = new Deadlines();
+      let late = 0;
+      deadlines.set(20, () => late++);
+      for (let i = 0; i < 300_000; i++) deadlines.set(30, () => late++);
+      pass(20);
+      assert.equal(late, 1);
+      pass(10);
+      assert.equal(late, 300_001);
+    });
+  });
+
+  it("take one timer for 30 days, and go on when it ends too early", () => {
+    const day = 86_400_000;
+    let now = 0;
+    const timers: { readonly look: () => void; readonly ms: number }[] = [];
+    const clock = mock.method(performance, "now", () => now);
+    const arm = (look: () => void, ms: number) => void timers.push({ look, ms });
+    const timeouts = mock.method(globalThis, "setTimeout", arm as unknown as typeof setTimeout);
+    try {
+      let late = 0;
+      new Deadlines().set(30 * day, () => late++);
+      assert.equal(timers.length, 1);
+      const first = timers[0]?.ms ?? 0;
+      assert.ok(first > 20 * day && first < 2 ** 31, `a runtime cannot wait for ${first} ms`);
+      now = first;
+      timers[0]?.look();
+      assert.deepEqual([late, timers.length, timers[1]?.ms], [0, 2, 30 * day - first]);
+      now = 30 * day;
+      timers[1]?.look();
+      assert.deepEqual([late, timers.length], [1, 2]);
+    } finally {
+      timeouts.mock.restore();
+      clock.mock.restore();
+    }
+  });
 });
