@@ -5,7 +5,14 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { sleep } from "./sleep.ts";
-import { explainSqlite, isBusy, openSqlite, unusable } from "./sqlite_schema.ts";
+import {
+  checkVersion,
+  explainSqlite,
+  fileIdentity,
+  isBusy,
+  openSqlite,
+  unusable,
+} from "./sqlite_schema.ts";
 import { prepareStatements, type Statements } from "./sqlite_statements.ts";
 import { atomically, type Clock, Tidying } from "./sqlite_tidying.ts";
 
@@ -13,6 +20,8 @@ import { atomically, type Clock, Tidying } from "./sqlite_tidying.ts";
 const SLICE_MS = 1;
 /** Pauses before a busy file is tried again: they grow to this. */
 const LONGEST_PAUSE_MS = 10;
+/** How often to look whether the path still means the file that is open. */
+const LOOK_EVERY_MS = 250;
 /** How many tasks may share a transaction. */
 const LARGEST_GROUP = 100;
 
@@ -48,6 +57,8 @@ export class SqliteRunner {
   readonly #tasks: Task[] = [];
   #connection: Connection | undefined;
   #opening: Promise<void> | undefined;
+  #identity: string | undefined;
+  #lookAt = 0;
   #isClosed = false;
   #isScheduled = false;
   /** How often in a row the file was busy. */
@@ -64,8 +75,9 @@ export class SqliteRunner {
 
   /** Opens the file, or joins the attempt that is under way. */
   open(timeoutMs: number): Promise<void> {
-    this.#opening ??= this.#open(timeoutMs).catch((error) => {
+    this.#opening ??= this.#open(timeoutMs).then(() => this.#schedule(), (error) => {
       this.#opening = undefined;
+      for (const { reject } of this.#tasks.splice(0)) reject(error);
       throw error;
     });
     return this.#opening;
@@ -87,6 +99,7 @@ export class SqliteRunner {
       try {
         const database = openSqlite(Database, this.#path);
         const sql = prepareStatements(database);
+        this.#identity = fileIdentity(this.#path);
         this.#connection = { database, sql, tidying: new Tidying(database, sql, this.#clock) };
         return;
       } catch (error) {
@@ -97,13 +110,18 @@ export class SqliteRunner {
     }
   }
 
-  /** Queues `work`; what it returns is called once it is committed, and gives the result. */
+  /**
+   * Queues `work`, also while the file is being opened; what it returns is called once it is
+   * committed, and gives the result.
+   */
   submit<T>(
     timeoutMs: number,
     writes: boolean,
     work: Work<T>,
   ): Promise<T> {
-    if (!this.#connection) return Promise.reject(unusable(this.#path, "it is not open"));
+    if (this.#isClosed || !this.#opening) {
+      return Promise.reject(unusable(this.#path, "it is closed"));
+    }
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const run = (connection: Connection, mayWrite: boolean) => {
       const after = work(connection, mayWrite);
@@ -111,7 +129,7 @@ export class SqliteRunner {
     };
     const deadline = performance.now() + timeoutMs;
     this.#tasks.push({ writes, run, reject, timeoutMs, deadline });
-    this.#schedule();
+    if (this.#connection) this.#schedule();
     return promise;
   }
 
@@ -128,6 +146,7 @@ export class SqliteRunner {
     const { tidying } = this.#connection;
     let afters: readonly (() => void)[] = [];
     try {
+      this.#checkFile();
       if (!tidying.step()) afters = this.#runGroup(this.#connection);
       this.#busyTimes = 0;
     } catch (error) {
@@ -149,6 +168,7 @@ export class SqliteRunner {
     const mayWrite = tasks.some(({ writes }) => writes);
     const afters: (() => void)[] = [];
     atomically(connection, mayWrite, () => {
+      checkVersion(connection.sql, this.#path);
       for (const task of tasks) {
         const after = task.run(connection, mayWrite);
         task.writes ||= after === undefined;
@@ -159,6 +179,16 @@ export class SqliteRunner {
     if (mayWrite) connection.tidying.noteWrites();
     this.#tasks.splice(0, afters.length);
     return afters;
+  }
+
+  /** What is written to a file that nobody can find would be lost. */
+  #checkFile(): void {
+    const now = performance.now();
+    if (now < this.#lookAt) return;
+    if (fileIdentity(this.#path) !== this.#identity) {
+      throw unusable(this.#path, "the file was removed or replaced while it was open");
+    }
+    this.#lookAt = now + LOOK_EVERY_MS;
   }
 
   #fail(task: Task | undefined, error: unknown): void {

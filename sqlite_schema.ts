@@ -7,6 +7,7 @@ import { dirname } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { QueueConnectionError } from "./errors.ts";
 import { MEMORY, sqliteAddress } from "./sqlite_settings.ts";
+import type { Statements } from "./sqlite_statements.ts";
 
 /** A page has 512 bytes at least. */
 const SMALLEST_DATABASE = 512;
@@ -159,14 +160,27 @@ function checkOwner(database: DatabaseSync, path: string, known: number): number
       throw unusable(path, "it is the database of another program");
     }
   }
-  if (version > known) {
-    throw unusable(
-      path,
-      `its schema has version ${version}, made by a newer version of this library, which knows up ` +
-        `to version ${known} here`,
-    );
-  }
+  if (version > known) throw tooNew(path, version, known);
   return version;
+}
+
+function tooNew(path: string, version: number, known: number): QueueConnectionError {
+  const reason = `its schema has version ${version}, made by a newer version of this library, ` +
+    `which knows up to version ${known} here`;
+  return unusable(path, reason);
+}
+
+/** Throws if another process has upgraded the file since it was opened. */
+export function checkVersion(sql: Statements, path: string): void {
+  const version = sql.schemaVersion.get()?.user_version ?? 0;
+  if (version > MIGRATIONS.length) throw tooNew(path, version, MIGRATIONS.length);
+}
+
+/** What tells one file from another that may take its path; undefined for no file. */
+export function fileIdentity(path: string): string | undefined {
+  if (path === MEMORY) return undefined;
+  const stats = statSync(path, { throwIfNoEntry: false });
+  return stats && `${stats.dev}:${stats.ino}`;
 }
 
 /** Runs the steps that are missing, all or none; proves with it that the file can be written. */

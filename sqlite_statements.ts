@@ -227,6 +227,8 @@ const SQL = {
   measureLog: "PRAGMA wal_checkpoint(NOOP)",
   /** Moves the log's pages into the file, as far as nobody reads an older state. */
   checkpoint: "PRAGMA wal_checkpoint(PASSIVE)",
+  /** The version of the file's schema. */
+  schemaVersion: "PRAGMA user_version",
   /** How many pages the file has. */
   pageCount: "PRAGMA page_count",
   /** How large a page is, in bytes. */
@@ -313,6 +315,7 @@ export interface Statements {
   readonly dataVersion: Query<[], { readonly data_version: number }>;
   readonly measureLog: Query<[], LogState>;
   readonly checkpoint: Query<[], LogState>;
+  readonly schemaVersion: Query<[], { readonly user_version: number }>;
   readonly pageCount: Query<[], { readonly page_count: number }>;
   readonly pageSize: Query<[], { readonly page_size: number }>;
   readonly journalMode: Query<[], { readonly journal_mode: string }>;

@@ -49,6 +49,7 @@ const PAGE = 200;
  */
 export class SqliteStore implements Store {
   readonly prefix: string;
+  readonly listChunk = 100;
   readonly address: string;
   readonly #target: SqliteTarget;
   readonly #clock: Clock | undefined;
@@ -261,7 +262,7 @@ export class SqliteStore implements Store {
 
   get #open(): SqliteDatabase {
     if (this.#database) return this.#database;
-    throw new QueueConnectionError(`Cannot use ${this.address}: it is not open`);
+    throw new QueueConnectionError(`Cannot use ${this.address}: it is closed`);
   }
 
   async #write<T>(queueName: string | undefined, work: (scope: Scope) => T): Promise<T> {

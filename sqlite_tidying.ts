@@ -17,7 +17,7 @@ const SWEEP_ROWS = 150;
 /** Results stay this much longer than they are visible: for other processes that wait for them. */
 const RESULT_GRACE_MS = 10_000;
 /** The log is moved into the file when it has so many pages: that takes some milliseconds. */
-const LONG_LOG_PAGES = 1_000;
+const LONG_LOG_PAGES = 500;
 /** Unused pages that a file keeps for what comes next. */
 const SPARE_PAGES = 1_000;
 const VACUUM_PAGES = 100;

@@ -1,5 +1,6 @@
 /**
- * This library and its peers side by side, on one private Redis, under Deno and under Bun.
+ * This library and its peers side by side, on one private Redis, under Deno and under Bun; then its
+ * embedded store alone.
  *
  *     deno task bench            the whole comparison
  *     deno task bench --quick    in under two minutes
@@ -45,16 +46,25 @@ const { values } = parseArgs({
 const bun = findBun();
 execFileSync(bun, ["install", "--frozen-lockfile"], { cwd: FOLDER, stdio: "ignore" });
 const runtimes = {
-  Deno: [process.execPath, "run", "-A", "--no-check", "--no-lock", `${FOLDER}round.ts`],
-  Bun: [bun, `${FOLDER}round.ts`],
+  Deno: [process.execPath, "run", "-A", "--no-check", "--no-lock"],
+  Bun: [bun],
 };
+const EMBEDDED = "sqlite:FILE";
+/** What the embedded store has to do, alone. */
+const LEAST_SPEED = 5_000;
+const LONGEST_TURN_MS = 5;
 const CONTENDERS = ["arq", "floor", "BullMQ", "bee-queue"];
 const [rounds, jobs] = values.quick ? [3, 5_000] : [7, 20_000];
 const results: Record<string, Samples> = {};
-for (const [name, command] of Object.entries(runtimes)) results[name] = await measure(command);
+for (const [name, command] of Object.entries(runtimes)) {
+  results[name] = { ...await measure(command), ...measureEmbedded(command) };
+}
 if (values.json) console.log(JSON.stringify(results));
 else for (const [name, samples] of Object.entries(results)) printTable(name, samples);
-const misses = Object.entries(results).flatMap(([name, samples]) => missedBy(name, samples));
+const misses = Object.entries(results).flatMap(([name, samples]) => [
+  ...missedBy(name, samples),
+  ...missedByEmbedded(name, samples),
+]);
 for (const miss of misses) console.error(miss);
 if (values.check && misses.length > 0) process.exitCode = 1;
 
@@ -65,13 +75,32 @@ async function measure([command = "", ...args]: readonly string[]): Promise<Samp
   for (let round = 0; round < rounds; round++) {
     for (const name of round % 2 === 0 ? CONTENDERS : CONTENDERS.toReversed()) {
       const options = { cwd: FOLDER, encoding: "utf8" } as const;
-      const output = execFileSync(command, [...args, redis.url, name, String(jobs)], options);
-      for (const [work, figure] of Object.entries<number>(JSON.parse(output))) {
-        ((samples[work] ??= {})[name] ??= []).push(figure);
-      }
+      const output = execFileSync(
+        command,
+        [...args, "round.ts", redis.url, name, String(jobs)],
+        options,
+      );
+      addSamples(samples, name, output);
     }
   }
   return samples;
+}
+
+/** The embedded store, which has no peer here. */
+function measureEmbedded([command = "", ...args]: readonly string[]): Samples {
+  const samples: Samples = {};
+  for (let round = 0; round < rounds; round++) {
+    const options = { cwd: FOLDER, encoding: "utf8" } as const;
+    const output = execFileSync(command, [...args, "sqlite.ts", String(jobs)], options);
+    addSamples(samples, EMBEDDED, output);
+  }
+  return samples;
+}
+
+function addSamples(samples: Samples, contender: string, output: string): void {
+  for (const [work, figure] of Object.entries<number>(JSON.parse(output))) {
+    ((samples[work] ??= {})[contender] ??= []).push(figure);
+  }
 }
 
 function printTable(runtime: string, samples: Samples): void {
@@ -107,5 +136,15 @@ function missedBy(runtime: string, samples: Samples): string[] {
     if (ratio >= atLeast && ratio <= atMost) return [];
     const bound = atLeast > 0 ? `at least ${atLeast}` : `at most ${atMost}`;
     return [`${runtime}: ${work}: ${ratio.toFixed(2)} × ${against}, wanted ${bound}`];
+  });
+}
+
+function missedByEmbedded(runtime: string, samples: Samples): string[] {
+  return Object.entries(samples).flatMap(([work, { [EMBEDDED]: all }]) => {
+    if (!all) return [];
+    const figure = median(all);
+    const isMet = work.endsWith("jobs/s") ? figure >= LEAST_SPEED : figure <= LONGEST_TURN_MS;
+    const bound = work.endsWith("jobs/s") ? `${LEAST_SPEED} or more` : `${LONGEST_TURN_MS} or less`;
+    return isMet ? [] : [`${runtime}: ${EMBEDDED}: ${work}: ${short(figure)}, wanted ${bound}`];
   });
 }

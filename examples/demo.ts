@@ -3,8 +3,9 @@
  * aborted one and a cron job, a worker's log, and a table of how they ended.
  *
  * `deno task demo` downloads this repository's files from a server on loopback,
- * `deno task demo URL…` the given addresses. `ARQ_URL` names the store; without it a Redis server
- * is started for the demo. The exit code is 0 only if every job ended as it should.
+ * `deno task demo URL…` the given addresses. The queue lives in memory, or in the store that
+ * `ARQ_URL` names, such as `sqlite:demo.db` or `redis://localhost:6379`. The exit code is 0 only if
+ * every job ended as it should.
  */
 import { createPool, cron, func, type Job, type JobContext, Retry, Worker } from "@arq/arq";
 import { configure, getConsoleSink, type LogRecord } from "@logtape/logtape";
@@ -12,7 +13,6 @@ import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import process from "node:process";
-import { randomPrefix, startRedis } from "../tests/_redis.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
@@ -61,9 +61,8 @@ await configure({
 process.exitCode = await main(process.argv.slice(2)) ? 0 : 1;
 
 async function main(urls: readonly string[]): Promise<boolean> {
-  await using redis = process.env.ARQ_URL ? undefined : await startRedis();
-  const connection = process.env.ARQ_URL ?? redis?.url ?? "";
-  const prefix = randomPrefix();
+  const connection = process.env.ARQ_URL || "sqlite::memory:";
+  const prefix = `demo-${crypto.randomUUID().slice(0, 8)}:`; // whatever else is in the store
   const server = await serveRepository();
   const worker = new Worker<State>({
     functions,

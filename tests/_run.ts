@@ -85,7 +85,7 @@ async function main(): Promise<boolean> {
 function findTestFiles(filters: string[]): string[] {
   const wanted = filters.map((filter) => basename(filter));
   const files = readdirSync(join(ROOT, "tests"), { recursive: true, encoding: "utf8" })
-    .filter((path) => path.endsWith("_test.ts"))
+    .filter((path) => path.endsWith("_test.ts") && !path.startsWith(".")) // not the examples
     .filter((path) => wanted.length === 0 || wanted.some((name) => basename(path).startsWith(name)))
     .map((path) => join("tests", path))
     .sort();

@@ -5,39 +5,15 @@
  * A scenario speaks of connections and prefixes only, so that it runs on every store.
  */
 
-import { createClient } from "@redis/client";
 import assert from "node:assert/strict";
-import process from "node:process";
 import { after, describe, it } from "node:test";
 import { type ArqClient, createPool, type PoolOptions } from "../client.ts";
 import type { Lease } from "../store.ts";
 import { Worker, type WorkerSettings } from "../worker.ts";
-import { OWN_SERVICE_VARIABLE, randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
+import { type Backend, type Key, redisBackend, sqliteBackends } from "./_backends.ts";
+import { randomPrefix } from "./_redis.ts";
 
 const DEADLINE_MS = 15_000;
-
-/** A key and what is known of it: its milliseconds to live are -1 where it stays for ever. */
-export interface Key {
-  readonly name: string;
-  readonly ttlMs: number;
-}
-
-/** A place where queues live, as far as scenarios need to look behind the library. */
-export interface Backend {
-  readonly name: string;
-  /** What `createPool` takes. */
-  connect(): Promise<string>;
-  /** The keys under a prefix, names without it, in order. */
-  keys(prefix: string): Promise<Key[]>;
-  /** How many connections there are besides the one that asks; undefined if others use the store. */
-  countConnections(): Promise<number | undefined>;
-  /** Lets the leases of all running jobs end now, as if their workers had been silent. */
-  endLeases(prefix: string, queueName: string): Promise<void>;
-  /** Removes every key under a prefix. */
-  clear(prefix: string): Promise<void>;
-  /** Releases what `connect` took. */
-  close(): Promise<void>;
-}
 
 /** A worker that runs. */
 export interface RunningWorker<State> {
@@ -126,12 +102,17 @@ export class Scene {
     this.#left = names;
   }
 
-  /** Closes everything and looks for what should not be there any more. */
-  async end(): Promise<void> {
-    for (const { worker, ended } of this.#running) {
+  /** Ends the workers. */
+  async stop(): Promise<void> {
+    for (const { worker, ended } of this.#running.splice(0)) {
       await worker.close();
       await ended;
     }
+  }
+
+  /** Closes everything and looks for what should not be there any more. */
+  async end(): Promise<void> {
+    await this.stop();
     for (const pool of this.#pools) await pool.close();
     const keys = await this.#backend.keys(this.prefix);
     await this.#backend.clear(this.prefix);
@@ -160,12 +141,14 @@ function lasting(keys: readonly Key[]): Key[] {
 /** Plays one scenario. */
 export type Play = (scene: Scene) => Promise<void>;
 
-/** Declares the scenarios of one theme for every store. */
+/** Declares the scenarios of one theme for every store, or for those that processes can share. */
 export function scenarios(
   theme: string,
   declare: (scenario: (title: string, play: Play) => void) => void,
+  options: { readonly inProcesses?: boolean } = {},
 ): void {
-  for (const backend of [redisBackend()]) {
+  const backends = [redisBackend(), ...sqliteBackends()];
+  for (const backend of backends.filter(({ isShared }) => isShared || !options.inProcesses)) {
     describe(`${theme}, on ${backend.name}`, () => {
       after(() => backend.close());
       declare((title, play) => {
@@ -185,67 +168,6 @@ export function scenarios(
       });
     });
   }
-}
-
-/** A server of the file's own, so that a leaked connection shows; or the service that was given. */
-function redisBackend(): Backend {
-  const given = process.env[OWN_SERVICE_VARIABLE];
-  let server: Promise<RedisServer> | undefined;
-  let probe: Promise<ReturnType<typeof createClient>> | undefined;
-  const connect = async () => given || (await (server ??= startRedis())).url;
-  const openProbe = () =>
-    probe ??= connect().then(async (url) => {
-      const client = createClient({ url, RESP: 2 });
-      client.on("error", () => {});
-      await client.connect();
-      return client as unknown as ReturnType<typeof createClient>;
-    });
-  return {
-    name: "Redis",
-    connect,
-    keys: async (prefix) => await listKeys(await openProbe(), prefix),
-    countConnections: async () => {
-      if (given) return undefined;
-      const list = String(await (await openProbe()).sendCommand(["CLIENT", "LIST"]));
-      return list.trim().split("\n").length - 1;
-    },
-    endLeases: async (prefix, queueName) => {
-      const client = await openProbe();
-      const leases = `${queueName}:leases`;
-      for (const member of await client.zRange(leases, 0, -1)) {
-        const jobId = member.slice(member.indexOf(":") + 1);
-        await client.del(`${prefix}in-progress:${jobId}`);
-        await client.zAdd(leases, { score: 2, value: member }, { condition: "XX" });
-        await client.zAdd(queueName, { score: 2, value: jobId }, { condition: "XX" });
-      }
-    },
-    clear: async (prefix) => {
-      const client = await openProbe();
-      const names = (await listKeys(client, prefix)).map(({ name }) => prefix + name);
-      if (names.length > 0) await client.del(names);
-    },
-    close: async () => {
-      if (probe) (await probe).destroy();
-      if (server) await (await server).stop();
-    },
-  };
-}
-
-async function listKeys(
-  client: ReturnType<typeof createClient>,
-  prefix: string,
-): Promise<Key[]> {
-  const names = new Set<string>();
-  for await (const found of client.scanIterator({ MATCH: `${prefix}*`, COUNT: 1_000 })) {
-    for (const name of found) names.add(String(name));
-  }
-  const keys = await Promise.all(
-    [...names].sort().map(async (name) => ({
-      name: name.slice(prefix.length),
-      ttlMs: Number(await client.pTTL(name)),
-    })),
-  );
-  return keys.filter(({ ttlMs }) => ttlMs !== -2); // gone meanwhile
 }
 
 /** Waits until `condition` holds; fails with what was waited for. */

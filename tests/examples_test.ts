@@ -54,6 +54,14 @@ function documents(): string[] {
   return ["README.md", ...modules];
 }
 
+/** Runs an example; one that is a test as a test, without any permission. */
+function commandFor(file: string): string[] {
+  const isTest = file.endsWith("_test.ts");
+  if (!IS_DENO) return isTest ? ["test", file] : [file];
+  const flags = ["--no-check", "--no-lock"];
+  return isTest ? ["test", "--no-prompt", ...flags, file] : ["run", "-A", ...flags, file];
+}
+
 const examples: Example[] = [];
 for (const document of documents()) {
   const source = readFileSync(new URL(document, ROOT), "utf8");
@@ -70,8 +78,8 @@ describe("The examples in README and doc comments", () => {
 
   for (const { title, file } of examples) {
     it(`runs: ${title}`, async () => {
-      const args = IS_DENO ? ["run", "-A", "--no-check", "--no-lock"] : [];
-      await run(process.execPath, [...args, fileURLToPath(file)], { timeout: 30_000 });
+      const cwd = fileURLToPath(new URL(".", file));
+      await run(process.execPath, commandFor(fileURLToPath(file)), { cwd, timeout: 30_000 });
     });
   }
 

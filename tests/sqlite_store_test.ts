@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
@@ -270,6 +271,39 @@ describe("Files that cannot be a store are refused and left as they are:", () =>
       assert.match(String((explainSqlite("q.db", error, 1) as Error).message), message);
     }
     assert.deepEqual(readFileSync(folder.file()), before);
+  });
+});
+
+describe("A file that changes hands while it is open", () => {
+  it("is given up with one clear error when it is removed or replaced", async () => {
+    using folder = new Folder();
+    for (const replace of [false, true]) {
+      await using store = await openTestStore({ url: folder.url() });
+      await store.enqueue("q", [newJob("a")], DAY_MS);
+      for (const end of ["", "-wal", "-shm"]) rmSync(folder.file() + end, { force: true });
+      if (replace) writeFileSync(folder.file(), "");
+      const message =
+        `Cannot use ${folder.url()}: the file was removed or replaced while it was open`;
+      await eventually(async () => {
+        const outcome = await store.enqueue("q", [newJob(crypto.randomUUID())], DAY_MS).catch(
+          String,
+        );
+        return outcome === `QueueConnectionError: ${message}`;
+      }, "the error");
+      assert.equal((await rejection(store.lookUp("q", "a", false))).message, message);
+    }
+  });
+
+  it("is left alone once a newer version of the library has upgraded it", async () => {
+    using folder = new Folder();
+    await using store = await openTestStore({ url: folder.url() });
+    await store.enqueue("q", [newJob("a")], DAY_MS);
+    const steps = [...MIGRATIONS, "ALTER TABLE jobs ADD COLUMN colour TEXT"];
+    openSqlite(DatabaseSync, folder.file(), steps).close();
+    const error = await rejection(store.enqueue("q", [newJob("b")], DAY_MS));
+    assert.ok(error instanceof QueueConnectionError);
+    assert.match(error.message, /its schema has version 2, made by a newer version/);
+    await assert.rejects(store.claim("q", "h", 1, 1_000), QueueConnectionError);
   });
 });
 

@@ -217,5 +217,7 @@ scenarios("A cron job", (scenario) => {
 
 /** What cron jobs leave by design: locks for a minute, and slots that come after the worker's end. */
 async function tidy(scene: Scene): Promise<void> {
-  scene.leaves(...(await ends(scene)).filter((key) => key.startsWith("in-progress:")));
+  await scene.stop();
+  const own = /^(in-progress:|job:.*:\d+$|queue$)/;
+  scene.leaves(...(await ends(scene)).filter((key) => own.test(key)));
 }

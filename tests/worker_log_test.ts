@@ -70,7 +70,7 @@ scenarios("The log", (scenario) => {
       assert.equal(first, "Starting worker for 2 functions: one, two");
       assert.match(
         second ?? "",
-        /^redis_version=[\d.]+ mem_usage=\S+ clients_connected=\d+ db_keys=\d+$/,
+        /^(redis_version=[\d.]+ mem_usage=\S+ clients_connected=\d+ db_keys=\d+|sqlite_version=[\d.]+ file_size=\S+ jobs=\d+)$/,
       );
       assert.equal(
         line(/^shutdown/).text,

@@ -122,4 +122,4 @@ scenarios("A program with a worker", (scenario) => {
     assert.equal(await job.result({ timeout: 5_000 }), 2);
     assert.ok(took < 1_500, `${took} ms after the death of a worker with a lease of 500 ms`);
   });
-});
+}, { inProcesses: true });
