@@ -209,19 +209,21 @@ local function take_all(ids, scores)
 end
 
 local function take_orphans()
-  local ids, scores = {}, {}
-  local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)
-  if #expired == 0 then return end
-  redis.call('ZREM', LEASES, unpack(expired))
-  for _, member in ipairs(expired) do
-    local score, id = string.match(member, '^([^:]*):(.*)$')
-    local queued = tonumber(redis.call('ZSCORE', QUEUE, id) or now + 1)
-    -- A later score is that of a new incarnation, which was deferred.
-    if queued <= now and redis.call('EXISTS', lock_key(id)) == 0 then
-      ids[#ids + 1], scores[#scores + 1] = id, score
+  while taken < limit do
+    local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit - taken)
+    if #expired == 0 then return end
+    redis.call('ZREM', LEASES, unpack(expired))
+    local ids, scores = {}, {}
+    for _, member in ipairs(expired) do
+      local score, id = string.match(member, '^([^:]*):(.*)$')
+      local queued = tonumber(redis.call('ZSCORE', QUEUE, id) or now + 1)
+      -- A later score is that of a new incarnation, which was deferred.
+      if queued <= now and redis.call('EXISTS', lock_key(id)) == 0 then
+        ids[#ids + 1], scores[#scores + 1] = id, score
+      end
     end
+    take_all(ids, scores)
   end
-  take_all(ids, scores)
 end
 
 -- A lock without an end would hold its job for ever: it counts as none.

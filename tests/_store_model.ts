@@ -77,6 +77,11 @@ export class StoreModel {
     return true;
   }
 
+  /** Entries without a job but with a result: a claim that comes across one removes it. */
+  isGhost(jobId: string): boolean {
+    return !this.hasPayload(this.jobs.get(jobId)) && this.result(jobId) !== undefined;
+  }
+
   /** Jobs whose lease has run out: they come first, in an order of the store's own. */
   orphans(): string[] {
     return this.#find((job) => job.lease !== undefined && this.score(job) <= this.now);

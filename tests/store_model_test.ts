@@ -1,6 +1,7 @@
 /** Random sequences of everything that can happen to a queue, against a model and every store. */
 import fc from "fast-check";
 import assert from "node:assert/strict";
+import process from "node:process";
 import { after, describe, it } from "node:test";
 import { SqliteStore } from "../sqlite_store.ts";
 import type { Claim, Store } from "../store.ts";
@@ -118,10 +119,13 @@ class Run {
   }
 
   async #claim(limit: number, leaseMs: number): Promise<string[]> {
-    const orphans = this.#model.orphans();
+    const ghosts = [...this.#model.jobs.keys()].filter((jobId) => this.#model.isGhost(jobId));
+    const orphans = this.#model.orphans().filter((jobId) => !ghosts.includes(jobId));
     const first = Math.min(limit, orphans.length);
-    const due = this.#model.due().slice(0, limit - first);
+    const due = this.#model.due().filter((jobId) => !ghosts.includes(jobId))
+      .slice(0, limit - first);
     const { claims, queued } = await this.system.store.claim(QUEUE, "h", limit, leaseMs);
+    await this.#forgetRemoved(ghosts);
     const ids = claims.map(({ jobId }) => jobId);
     assert.ok(ids.slice(0, first).every((jobId) => orphans.includes(jobId)), "orphans first");
     assert.equal(new Set(ids).size, first + due.length);
@@ -129,6 +133,14 @@ class Run {
     assert.equal(queued, this.#model.jobs.size);
     for (const claim of claims) this.#compareClaim(claim, leaseMs);
     return ids;
+  }
+
+  /** A claim removes the ghosts on its way; which these are is its own affair. */
+  async #forgetRemoved(ghosts: readonly string[]): Promise<void> {
+    const entries = await this.system.store.queueEntries(QUEUE);
+    for (const ghost of ghosts) {
+      if (!entries.some(({ jobId }) => jobId === ghost)) this.#model.jobs.delete(ghost);
+    }
   }
 
   #compareClaim(claim: Claim, leaseMs: number): void {
@@ -218,6 +230,9 @@ class Run {
   }
 }
 
+/** The same sequences in every run; `FC_SEED` gives others. */
+const SEED = Number(process.env.FC_SEED ?? 20_261_123);
+
 /** Checks that a store does what the model says, for many random sequences. */
 async function check(open: () => Promise<System>, hasClock: boolean, numRuns: number) {
   const action = fc.oneof(...ACTIONS, ...(hasClock ? [STEP] : []));
@@ -232,7 +247,7 @@ async function check(open: () => Promise<System>, hasClock: boolean, numRuns: nu
         await run.compare();
       }
     }),
-    { numRuns, endOnFailure: false },
+    { numRuns, seed: SEED, endOnFailure: false },
   );
 }
 
