@@ -284,10 +284,10 @@ describe("Connections", () => {
       const job = await arq.enqueueJob("f");
       using line = arq.store.openWakeLine(queue);
       line.wait().catch(() => {});
-      const result = job.result({ pollDelay: 20 });
+      const aborted = assert.rejects(job.result({ pollDelay: 20 }), { name: "JobAborted" });
       await eventually(async () => await countOthers(admin) === maxConnections, "they are open");
       assert.equal(await arq.job(job.jobId).abort(), true);
-      await assert.rejects(result, { name: "JobAborted" });
+      await aborted;
       assert.equal(await countOthers(admin), maxConnections);
       await arq.close();
       await eventually(async () => await countOthers(admin) === 0, "all are closed");
@@ -305,10 +305,10 @@ describe("Connections", () => {
       const arq = await createPool(client, { prefix: "mine:" });
       assert.equal(arq.redis, client);
       const job = await arq.enqueueJob("f");
-      const result = job.result();
+      const aborted = assert.rejects(job.result(), { name: "JobAborted" });
       await eventually(async () => await countOthers(admin) === 3, "its own connections");
       assert.equal(await arq.job(job.jobId).abort(), true);
-      await assert.rejects(result, { name: "JobAborted" });
+      await aborted;
       assert.equal((await arq.allJobResults()).length, 1);
       await arq.close();
       await eventually(async () => await countOthers(admin) === 1, "only the given one is left");
