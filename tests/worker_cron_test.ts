@@ -218,6 +218,6 @@ scenarios("A cron job", (scenario) => {
 /** What cron jobs leave by design: locks for a minute, and slots that come after the worker's end. */
 async function tidy(scene: Scene): Promise<void> {
   await scene.stop();
-  const own = /^(in-progress:|job:.*:\d+$|queue$)/;
+  const own = /^(in-progress:|job:(.*:\d+|[\da-f]{32})$|queue$)/;
   scene.leaves(...(await ends(scene)).filter((key) => own.test(key)));
 }
