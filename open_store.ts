@@ -3,11 +3,11 @@
  * @module
  */
 import { SettingsError } from "./errors.ts";
+import { parseDsn } from "./redis_dsn.ts";
 import {
   type ExistingClient,
   existingClientKind,
   makeClient,
-  parseDsn,
   type RawClient,
   type RedisSettings,
   resolveRedisSettings,

@@ -34,6 +34,7 @@ const ROOMS = [
   "redis_store",
   "redis_news",
   "redis_connection",
+  "redis_dsn",
   "redis_settings",
   "redis_scripts",
   "redis_keys",

@@ -6,7 +6,8 @@ import { openStore } from "../open_store.ts";
 import { RedisConnection } from "../redis_connection.ts";
 import { scriptKeys } from "../redis_keys.ts";
 import { type Script, scripts } from "../redis_scripts.ts";
-import { makeClient, parseDsn, resolveRedisSettings } from "../redis_settings.ts";
+import { parseDsn } from "../redis_dsn.ts";
+import { makeClient, resolveRedisSettings } from "../redis_settings.ts";
 import type { Claim, Store } from "../store.ts";
 import {
   bytes,

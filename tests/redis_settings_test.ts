@@ -3,12 +3,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SettingsError } from "../errors.ts";
 import { openStore } from "../open_store.ts";
-import {
-  parseDsn,
-  type RedisSettings,
-  type RedisTarget,
-  resolveRedisSettings,
-} from "../redis_settings.ts";
+import { type RedisSettings, type RedisTarget, resolveRedisSettings } from "../redis_settings.ts";
+import { parseDsn } from "../redis_dsn.ts";
 
 /** The problems that are told when these settings or this connection string are used. */
 function problemsOf(use: () => unknown): readonly string[] {
