@@ -37,6 +37,8 @@ import type {
 } from "./typed_names.ts";
 import { checkKeys, checkOptions, isOptions, show } from "./validation.ts";
 
+export type * from "./inspection.ts";
+
 /** Where the queue lives: a connection string, settings, or a client of `@redis/client`. */
 export type Connection = string | RedisSettings | ExistingClient;
 

@@ -27,6 +27,12 @@ export abstract class ArqError extends Error {
 /** No job and no result with this id: never enqueued, expired, or its result was not kept. */
 export class ResultNotFound extends ArqError {}
 
+/** There is neither a job nor a result with this id, so that nothing can be done to it. */
+export class JobNotFound extends ArqError {}
+
+/** The job is not in a state for what was asked of it; the message says which state it is in. */
+export class JobStateError extends ArqError {}
+
 /** The job was aborted on request; `result()` throws it. */
 export class JobAborted extends ArqError {}
 
@@ -108,6 +114,8 @@ export function brandErrors(
 brandErrors({
   ArqError,
   ResultNotFound,
+  JobNotFound,
+  JobStateError,
   JobAborted,
   JobTimeoutError,
   JobExecutionFailed,

@@ -42,6 +42,8 @@ export {
   FailedJobs,
   JobAborted,
   JobExecutionFailed,
+  JobNotFound,
+  JobStateError,
   JobTimeoutError,
   QueueConnectionError,
   ResultNotFound,
@@ -60,6 +62,7 @@ export {
   Retry,
   type RetryOptions,
 } from "./functions.ts";
+export type * from "./inspection.ts";
 export { Job, type JobDef, type JobResult, type JobStatus, type ResultOptions } from "./jobs.ts";
 export type { CommandRetry, ExistingClient, RedisSettings } from "./redis_settings.ts";
 export { deserialize, type Deserializer, serialize, type Serializer } from "./serializer.ts";

@@ -14,6 +14,8 @@ async function secondCopy(): Promise<Errors> {
 
 const SIMPLE = {
   ResultNotFound: errors.ResultNotFound,
+  JobNotFound: errors.JobNotFound,
+  JobStateError: errors.JobStateError,
   JobAborted: errors.JobAborted,
   JobTimeoutError: errors.JobTimeoutError,
   JobExecutionFailed: errors.JobExecutionFailed,

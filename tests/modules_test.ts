@@ -28,6 +28,7 @@ const ROOMS = [
   "client",
   "outbox",
   "job_ids",
+  "inspection",
   "jobs",
   "job_results",
   "open_store",
