@@ -396,15 +396,20 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     return this.close();
   }
 
-  /** Enqueues a cron job's slot; false if another worker has, or if the slot is too old. */
+  /**
+   * Enqueues a cron job's slot; false if another worker has, or if the slot is too old. `slotId` is
+   * needed where the job's id does not name the slot.
+   */
   enqueueSlot(
     name: string,
     options: EnqueueOptions & { readonly jobId: string },
+    slotId?: string,
   ): Promise<boolean> {
     const job = this.#newJob(name, [], options, ENQUEUE);
     return this.#outbox.submit(options.queueName ?? this.defaultQueueName, {
       ...job,
       idKind: "slot",
+      slotId,
     });
   }
 

@@ -66,8 +66,9 @@ export class CronScheduler {
     const { client, queueName } = this.#settings;
     const options = { queueName, deferUntil: dueAt };
     const { name, jobId, unique } = job;
-    if (jobId !== undefined) await client.enqueueJob(name, [], { ...options, jobId });
-    else if (unique) await client.enqueueSlot(name, { ...options, jobId: `${name}:${dueAt}` });
-    else await client.enqueueJob(name, [], options);
+    const slotId = `${name}:${dueAt}`;
+    if (!unique) await client.enqueueJob(name, [], { ...options, jobId });
+    else if (jobId === undefined) await client.enqueueSlot(name, { ...options, jobId: slotId });
+    else await client.enqueueSlot(name, { ...options, jobId }, slotId);
   }
 }

@@ -6,6 +6,7 @@
  * many jobs and the next claim travel in one write.
  * @module
  */
+import { QueueConnectionError } from "./errors.ts";
 import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
@@ -49,6 +50,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   readonly #recorder: JobRecorder;
   #listener: WakeListener | undefined;
   #phase: Phase = "running";
+  #failure: QueueConnectionError | undefined;
   #started = 0;
   /** Whether a claim, or a look for lost claims, is under way. */
   #isAsking = false;
@@ -92,7 +94,11 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return this.#clockOffset && Math.round(performance.now() + this.#clockOffset);
   }
 
-  /** Runs jobs; resolves when the loop was stopped, or in burst mode when the queue is empty. */
+  /**
+   * Runs jobs; resolves when the loop was stopped, or in burst mode when the queue is empty.
+   *
+   * @throws {QueueConnectionError} if the store's owner closes it meanwhile.
+   */
   async run(): Promise<void> {
     const { pollDelayMs, leaseMs } = this.settings;
     const ticks = setInterval(() => this.#tick(), pollDelayMs);
@@ -101,6 +107,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       this.#mayHoldUnknown = true;
       this.#recorder.retry();
     });
+    using _closing = this.#store.onClose(() => this.#onClose());
     using _recorder = this.#recorder;
     using listener = new WakeListener(this.#store.openWakeLine(this.settings.queueName), this);
     this.#listener = listener;
@@ -115,6 +122,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       clearTimeout(this.#deadlineTimer);
       this.#stopped.abort();
     }
+    if (this.#failure) throw this.#failure;
   }
 
   /**
@@ -131,6 +139,18 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#askForTurn();
     await atMost(this.settings.abortGraceMs + SHUTDOWN_LIMIT_MS, this.#done.promise);
     this.#done.resolve();
+  }
+
+  /** Nothing can be claimed, renewed or recorded any more; what runs will be run again. */
+  #onClose(): void {
+    if (this.#phase === "running") {
+      const message =
+        `The pool on ${this.#store.address} was closed while its worker was running; ` +
+        "close the worker first";
+      this.#failure = new QueueConnectionError(message);
+    }
+    this.#listener?.[Symbol.dispose]();
+    void this.stop(0);
   }
 
   /** Notes the time by which a run must end. */

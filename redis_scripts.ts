@@ -87,16 +87,17 @@ end
  *
  * Arguments: extra ms until expiry; `again` = "1" if an earlier reply may have been lost; a nonce
  * or "" if all ids are random; then per job: id, payload, and "" for a random id that is due now or
- * `kind,due time,delay,expiry` (kind: `random`, `given`, `slot`; the others may be empty).
+ * `kind,due time,delay,expiry,slot` (kind: `random`, `given`, `slot`; the others may be empty).
  *
  * Replies a string with "1" for a created and "0" for a taken job each.
  *
  * Guarantees: an id that has a job, a result, or a running job in the queue is taken and left as it
- * is. A slot is refused also while its lock lasts and when over 60 s late. A repeated call answers
- * what the first one did. Nothing is written if the queue's key holds something else than a queue.
+ * is. A slot is refused also while its lock lasts and when over 60 s late; one that its job's id does
+ * not name is locked from here until then. A repeated call answers what the first one did. Nothing
+ * is written if the queue's key holds something else than a queue.
  */
 const ENQUEUE = String.raw`
-local LAST_INSTANT = 8.64e15
+local LAST_INSTANT, SLOT_LATE = 8.64e15, 60000
 local extra, again, nonce = tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local nonce_key = prefix .. 'nonce:' .. nonce
 if again and nonce ~= '' then
@@ -105,24 +106,28 @@ if again and nonce ~= '' then
 end
 redis.call('ZCARD', QUEUE)
 
-local function is_taken(id, kind, score)
+local function is_taken(id, kind, score, slot)
   if redis.call('EXISTS', job_key(id), result_key(id)) > 0 then return true end
   if kind == 'random' then return false end
-  local locked = redis.call('EXISTS', lock_key(id)) == 1
-  if kind == 'slot' and (locked or score < now - 60000) then return true end
-  return locked and redis.call('ZSCORE', QUEUE, id) ~= false
+  if kind == 'slot' then
+    local slot_lock = lock_key(slot ~= '' and slot or id)
+    if score < now - SLOT_LATE or redis.call('EXISTS', slot_lock) == 1 then return true end
+  end
+  return redis.call('EXISTS', lock_key(id)) == 1 and redis.call('ZSCORE', QUEUE, id) ~= false
 end
 
 local replies, entries, earliest = {}, {}, math.huge
 for i = 5, #ARGV, 3 do
   local id, terms = ARGV[i], ARGV[i + 2]
-  local kind, due, delay, expires = 'random', '', '', ''
-  if terms ~= '' then kind, due, delay, expires = string.match(terms, '(.*),(.*),(.*),(.*)') end
+  local kind, due, delay, expires, slot = 'random', '', '', '', ''
+  if terms ~= '' then
+    kind, due, delay, expires, slot = string.match(terms, '^(.-),(.-),(.-),(.-),(.*)$')
+  end
   local score = now
   if due ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
   elseif delay ~= '' then score = now + tonumber(delay) end
   local fresh = kind == 'random' and not again
-  if not fresh and is_taken(id, kind, score) then
+  if not fresh and is_taken(id, kind, score, slot) then
     replies[#replies + 1] = kind == 'random' and '1' or '0'
   else
     local ttl = tonumber(expires) or (math.max(score, now) - now + extra)
@@ -130,6 +135,9 @@ for i = 5, #ARGV, 3 do
     if not fresh then
       redis.call('DEL', starts_key(id), handbacks_key(id))
       redis.call('ZREM', ABORT, id)
+    end
+    if slot ~= '' then
+      redis.call('SET', lock_key(slot), '1', 'PX', string.format('%.0f', score - now + SLOT_LATE + 1))
     end
     entries[#entries + 1] = string.format('%.0f', score)
     entries[#entries + 1] = id

@@ -50,6 +50,7 @@ export class RedisStore implements Store {
   readonly #given: unknown;
   readonly #further: Set<RedisConnection> = new Set();
   readonly #news: RedisNews;
+  readonly #closeListeners: Set<() => void> = new Set();
   #closed = false;
 
   /** Takes the target, what makes its clients, the key prefix, and the program's own client if it gave one. */
@@ -106,6 +107,11 @@ export class RedisStore implements Store {
 
   onReconnect(listener: () => void): Disposable {
     return this.#commands.onReconnect(listener);
+  }
+
+  onClose(listener: () => void): Disposable {
+    this.#closeListeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#closeListeners.delete(listener) };
   }
 
   async enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]> {
@@ -302,6 +308,7 @@ export class RedisStore implements Store {
   }
 
   close(): Promise<void> {
+    for (const listener of [...this.#closeListeners]) listener();
     this.#closed = true;
     for (const connection of [this.#commands, ...this.#further]) connection.close();
     this.#further.clear();
@@ -392,11 +399,11 @@ function againFlag(again: boolean): readonly Argument[] {
 }
 
 /** What the script need not be told of most jobs: a random id that is due now. */
-function termsOf({ idKind, dueAt, deferMs, expiresMs }: NewJob): string {
+function termsOf({ idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob): string {
   const isPlain = idKind === "random" && dueAt === undefined && deferMs === undefined &&
     expiresMs === undefined;
   if (isPlain) return "";
-  return [idKind, optional(dueAt), optional(deferMs), optional(expiresMs)].join(",");
+  return [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId].join(",");
 }
 
 function settled(flags: string): Settled[] {

@@ -67,10 +67,13 @@ function accept(scope: Scope, job: NewJob, score: number, extraMs: number): bool
   const jobId = storedId(job.jobId);
   const isGiven = job.idKind !== "random"; // a random one is new, so nobody has to look
   const row = isGiven ? sql.findJob.get(space, jobId) : undefined;
-  if (isGiven && isTaken(scope, jobId, job.idKind, score, row)) return false;
+  if (isGiven && isTaken(scope, jobId, job, score, row)) return false;
   const key = place(scope, jobId, score, row);
   const ttl = job.expiresMs ?? Math.max(score, now) - now + extraMs;
   sql.putPayload.run(key, stored(now + ttl), job.payload);
+  if (job.slotId !== undefined) {
+    sql.putLock.run(space, storedId(job.slotId), stored(score + SLOT_LATE_MS + 1));
+  }
   return true;
 }
 
@@ -96,15 +99,16 @@ function place(scope: Scope, jobId: string, score: number, known: JobRow | undef
 function isTaken(
   scope: Scope,
   jobId: string,
-  kind: "given" | "slot",
+  { idKind, slotId }: NewJob,
   score: number,
   row: JobRow | undefined,
 ): boolean {
   const { sql, space, now } = scope;
   if (row && (hasPayload(row, now) || isLocked(row, now))) return true;
   if (sql.hasResult.get(space, jobId, now)) return true;
-  if (kind === "given") return false;
-  return score < now - SLOT_LATE_MS || sql.hasLock.get(space, jobId, now) !== undefined;
+  if (idKind !== "slot") return false;
+  const slot = slotId === undefined ? jobId : storedId(slotId);
+  return score < now - SLOT_LATE_MS || sql.hasLock.get(space, slot, now) !== undefined;
 }
 
 /** Takes due jobs, orphans first, and sets a lease on each. */

@@ -54,6 +54,7 @@ export class SqliteStore implements Store {
   readonly #target: SqliteTarget;
   readonly #clock: Clock | undefined;
   readonly #lines: Set<object> = new Set();
+  readonly #closeListeners: Set<() => void> = new Set();
   #database: SqliteDatabase | undefined;
 
   /** Takes where the store is, and a clock for tests; does no I/O. */
@@ -109,6 +110,11 @@ export class SqliteStore implements Store {
 
   onReconnect(_listener: () => void): Disposable {
     return { [Symbol.dispose]() {} }; // a file is never lost and found
+  }
+
+  onClose(listener: () => void): Disposable {
+    this.#closeListeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#closeListeners.delete(listener) };
   }
 
   enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]> {
@@ -248,6 +254,7 @@ export class SqliteStore implements Store {
   }
 
   close(): Promise<void> {
+    for (const listener of [...this.#closeListeners]) listener();
     const database = this.#database;
     this.#database = undefined;
     for (const owner of this.#lines) database?.signals.stopWaiting(owner);

@@ -17,6 +17,8 @@ export interface NewJob {
    * a `slot` (a unique cron job's) is refused also while locked or when over a minute late.
    */
   readonly idKind: "random" | "given" | "slot";
+  /** The slot that a job with an id of its own stands for: locked until a minute after it. */
+  readonly slotId?: string;
   /** When the job is due, epoch milliseconds; wins over `deferMs`. */
   readonly dueAt?: number;
   /** Milliseconds from now until the job is due; due at once without it. */
@@ -147,6 +149,8 @@ export interface Store extends AsyncDisposable {
   describe(): Promise<{ readonly info: string; readonly warning?: string }>;
   /** Calls back whenever a lost connection is there again. */
   onReconnect(listener: () => void): Disposable;
+  /** Calls back just before the store closes. */
+  onClose(listener: () => void): Disposable;
 
   /**
    * Accepts jobs, all or none of them; false stands for a taken id. A job without `expiresMs` may

@@ -117,7 +117,8 @@ export class Worker<State = unknown> implements AsyncDisposable {
    * Told to stop, it claims nothing more, lets jobs run for `jobCompletionWait`, aborts the rest
    * and gives them back to the queue, so that another worker starts them at once.
    *
-   * @throws {QueueConnectionError} if the store cannot be reached at the start.
+   * @throws {QueueConnectionError} if the store cannot be reached at the start, or if the worker's
+   * pool is closed while it runs.
    * @throws what `onStartup` throws; no job was taken then.
    */
   async run(options: RunOptions = {}): Promise<void> {

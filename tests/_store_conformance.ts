@@ -114,6 +114,26 @@ export function conformance(name: string, open: OpenStore): void {
       );
     });
 
+    it("accepts one job for a slot that its id does not name, until the slot is too late", async () => {
+      await using b = await bench();
+      const { now } = await b.lookUp("a");
+      const slot = (slotId: string, dueAt: number) =>
+        b.enqueue(newJob("only", { idKind: "slot", slotId, dueAt }));
+      const run = async () => void await b.finish(only(await b.claim()), { keepMs: 0 });
+      assert.deepEqual(await slot("a,b:1", now), [true]);
+      assert.deepEqual(await slot("a,b:2", now), [false], "one job at a time");
+      await run();
+      assert.deepEqual(await slot("a,b:1", now), [false], "its job has run");
+      assert.deepEqual(await slot("a,b:2", now), [true]);
+      await run();
+      assert.deepEqual(await slot("a,b:0", now - 62_000), [false], "too late");
+      assert.deepEqual(await slot("a,b:3", now - 60_000 + 1_500), [true]);
+      await run();
+      await eventually(async () => !(await b.lookUp("a,b:3")).locked, "its lock ends");
+      assert.equal((await b.lookUp("a,b:1")).locked, true);
+      assert.deepEqual(await slot("a,b:3", now - 60_000 + 1_500), [false], "too late by now");
+    });
+
     it("sets when a job is due: now, in a while, or at an instant, which wins", async () => {
       await using b = await bench();
       const { now } = await b.lookUp("a");

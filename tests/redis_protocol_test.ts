@@ -128,7 +128,7 @@ describe("Redis protocol, enqueue", () => {
     await using s = await Scene.open();
     const connection = await openConnection();
     const enqueue = (again: string, nonce: string, id: string, kind: string) => {
-      const job = [id, "payload", kind === "random" ? "" : `${kind},,,`];
+      const job = [id, "payload", kind === "random" ? "" : `${kind},,,,`];
       const args = [s.store.prefix, String(DAY_MS), again, nonce, ...job];
       return connection.script(scripts.enqueue, scriptKeys(s.store.prefix, s.queue), () => args);
     };

@@ -159,6 +159,20 @@ scenarios("A cron job", (scenario) => {
     await tidy(scene);
   });
 
+  scenario("has one run a slot under a fixed jobId, also when a worker is late", async (scene) => {
+    const slots: number[] = [];
+    const note = (ctx: JobContext) => void slots.push(ctx.score);
+    const options = { ...notNow(), runAtStartup: true, name: "note", jobId: "only" };
+    const job = cron(note, options);
+    await scene.burst({ cronJobs: [job] });
+    const [deferUntil = 0] = slots;
+    const late = { jobId: "only", deferUntil };
+    assert.equal(await scene.arq.enqueueSlot("note", late, `note:${deferUntil}`), false);
+    await scene.burst({ cronJobs: [job] });
+    assert.equal(slots.length, 2, "the next slot is another");
+    await tidy(scene);
+  });
+
   scenario("is tried once by default, and as often as it says", async (scene) => {
     const tries = { default: 0, three: 0 };
     const again = (name: keyof typeof tries) => () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import process from "node:process";
-import { checkHealth, func, JobAborted, type JobContext } from "../mod.ts";
+import { checkHealth, func, JobAborted, type JobContext, Worker } from "../mod.ts";
 import type { GiveBack, Lease } from "../store.ts";
 import { Gate, pause, scenarios, until } from "./_worker.ts";
 
@@ -40,6 +40,40 @@ scenarios("A worker that is told to stop", (scenario) => {
   scenario("may be closed before it ran, and twice", async (scene) => {
     const worker = scene.worker({ functions: { one } });
     await worker.close();
+    await worker.close();
+  });
+
+  scenario("ends with a clear error when the owner of its pool closes that", async (scene) => {
+    const gate = new Gate();
+    let aborted = 0;
+    const wait = async (ctx: JobContext) => {
+      ctx.signal.addEventListener("abort", () => aborted++);
+      await gate.pass(ctx.signal);
+      return `try ${ctx.jobTry}`;
+    };
+    const functions = { wait };
+    for (const isIdle of [true, false]) {
+      const pool = await scene.pool();
+      const worker = new Worker({ functions, connection: pool, lease: 300 });
+      const ended = assert.rejects(worker.run(), {
+        name: "QueueConnectionError",
+        message:
+          /^The pool on \S.* was closed while its worker was running; close the worker first$/,
+      });
+      await until(
+        "its sign of life",
+        async () => (await scene.keys()).includes("queue:health-check"),
+      );
+      if (!isIdle) await scene.arq.enqueueJob("wait", [], { jobId: "w" });
+      if (!isIdle) await gate.reached();
+      await pool.close();
+      await ended;
+      await scene.arq.store.removeHealth(`${scene.queueName}:health-check`);
+    }
+    assert.equal(aborted, 1);
+    gate.open();
+    const { worker } = scene.start({ functions, pollDelay: 50 });
+    assert.equal(await scene.arq.job("w").result({ timeout: 10_000 }), "try 2");
     await worker.close();
   });
 
