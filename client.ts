@@ -19,6 +19,7 @@ import { newJobId } from "./job_ids.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
 import { Outbox } from "./outbox.ts";
+import { checkJobId, checkQueueName, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
 import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import {
   decodeJob,
@@ -38,6 +39,7 @@ import type {
 import { checkKeys, checkOptions, isOptions, show } from "./validation.ts";
 
 export type * from "./inspection.ts";
+export type { QueueInspection } from "./queue_inspection.ts";
 
 /** Where the queue lives: a connection string, settings, or a client of `@redis/client`. */
 export type Connection = string | RedisSettings | ExistingClient;
@@ -151,7 +153,6 @@ const POOL_KEYS = [
   "prefix",
   "signal",
 ] as const satisfies readonly (keyof PoolOptions)[];
-const QUEUE_EXAMPLE = '{ queueName: "mail" }';
 const DAY_MS = 86_400_000;
 
 /**
@@ -220,7 +221,8 @@ function checkPoolOptions(options: PoolOptions): void {
  * Every method but `close` rejects with a {@linkcode QueueConnectionError} if the store does not
  * answer in time; after that the call is not known to have taken effect.
  */
-export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncDisposable {
+export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInspection
+  implements AsyncDisposable {
   /** The queue used where none is named. */
   readonly defaultQueueName: string;
   /** The backend; most programs never need it. */
@@ -235,6 +237,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
 
   /** Use {@linkcode createPool} instead. */
   constructor(store: Store, options: PoolOptions = {}) {
+    super();
     this.store = store;
     this.serializer = options.jobSerializer;
     this.deserializer = options.jobDeserializer;
@@ -346,9 +349,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
     jobId: string,
     options: { readonly functionName?: N; readonly queueName?: string } = {},
   ): Job<ResultOf<F[N]>> {
-    if (typeof jobId !== "string" || jobId === "") {
-      throw new TypeError(`job takes an id, a text that is not empty, got ${show(jobId)}`);
-    }
+    checkJobId("job", jobId);
     checkOptions("job", QUEUE_EXAMPLE, options, ["functionName", "queueName"]);
     checkQueueName("job", options.queueName);
     return new Job(jobId, options.queueName ?? this.defaultQueueName, this);
@@ -442,12 +443,6 @@ export class ArqClient<F extends Functions = UntypedFunctions> implements AsyncD
       throw withHeading(`Cannot enqueue "${name}": `, error);
     }
   }
-}
-
-function checkQueueName(method: string, queueName: unknown): void {
-  if (queueName === undefined || (typeof queueName === "string" && queueName !== "")) return;
-  const rule = "queueName must be a text that is not empty";
-  throw new TypeError(`${method}: ${rule}, got ${show(queueName)}`);
 }
 
 function checkRequest<T extends { readonly name: string }>(request: T): T {

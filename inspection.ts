@@ -6,7 +6,6 @@
  * @module
  */
 import type { Duration, Instant } from "./duration.ts";
-import type { Job } from "./jobs.ts";
 
 /** Which queue is meant. */
 export interface QueueOptions {
@@ -256,39 +255,4 @@ export interface RetryProgress {
   readonly looked: number;
   /** How many failures there were at the start. */
   readonly total: number;
-}
-
-/** What the client has for operators. */
-export interface QueueInspection {
-  /** The numbers of a queue, at a cost that does not grow with it. */
-  stats(options?: StatsOptions): Promise<QueueStats>;
-  /** Lists jobs, page by page. */
-  jobs(filter?: JobFilter): Promise<JobPage>;
-  /** One job as it is shown; null if nothing is left of it. */
-  jobView(jobId: string, options?: QueueOptions): Promise<JobView | null>;
-  /** The live workers of a queue, or of all queues of this prefix if none is named. */
-  workers(options?: QueueOptions): Promise<WorkerView[]>;
-  /** The cron jobs of live workers, each once a queue, by their next run. */
-  cronJobs(options?: QueueOptions): Promise<CronView[]>;
-  /** The queues of this prefix that were used lately, by name. */
-  queueNames(): Promise<string[]>;
-  /**
-   * Enqueues a job that has failed again, under its id, and forgets its result.
-   *
-   * @throws {JobNotFound} if there is neither a job nor a result.
-   * @throws {JobStateError} if it has not failed, or its arguments were not kept.
-   */
-  retryJob(jobId: string, options?: QueueOptions): Promise<Job>;
-  /** Enqueues the failures that are kept again, the oldest first; returns how many. */
-  retryJobs(options?: RetryJobsOptions): Promise<number>;
-  /**
-   * Removes a job that waits, or the result of one that has ended; false if there is neither.
-   *
-   * @throws {JobStateError} if it is running: abort it.
-   */
-  removeJob(jobId: string, options?: QueueOptions): Promise<boolean>;
-  /** Has the workers of a queue claim nothing from now on; running jobs go on, enqueueing too. */
-  pause(queueName?: string): Promise<void>;
-  /** Ends a pause. */
-  resume(queueName?: string): Promise<void>;
 }

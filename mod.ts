@@ -32,6 +32,7 @@ export {
   type JobOf,
   type JobRequest,
   type PoolOptions,
+  type QueueInspection,
   type RedisClient,
 } from "./client.ts";
 export * from "./cron.ts";

@@ -1,8 +1,15 @@
 /**
  * The names of everything this library keeps in Redis beside the queues themselves. The scripts
- * make the same names from the prefix; their prelude has the list.
+ * make the same names from the prefix and the queue's name; their prelude has the list.
+ *
+ * What operators see and do is kept under `<queue>:ops:`, so that no queue has such a name by chance:
+ *
+ * - `paused`: there while the queue is paused.
  * @module
  */
+
+/** Stands between a queue's name and the name of what is kept for operators. */
+export const OPS = ":ops:";
 
 /** The keys that every script gets, in the order the prelude names them. */
 export function scriptKeys(prefix: string, queueName: string): string[] {

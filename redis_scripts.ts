@@ -31,6 +31,7 @@ local function starts_key(id) return prefix .. 'retry:' .. id end
 local function handbacks_key(id) return prefix .. 'handbacks:' .. id end
 local function result_key(id) return prefix .. 'result:' .. id end
 local function lease_member(id, score) return score .. ':' .. id end
+local function ops_key(name) return QUEUE .. ':ops:' .. name end
 
 local function wake()
   if redis.call('LLEN', WAKE) > 0 then return end
@@ -165,13 +166,20 @@ return replies
  *
  * Guarantees: jobs of expired leases come first and keep their score; entries that somebody else
  * has locked are passed over; a key of a wrong type spoils one job, not the batch; an entry
- * without a job but with a result is removed; if due work is left, the next worker is woken.
+ * without a job but with a result is removed; if due work is left, the next worker is woken. While
+ * the queue is paused, nothing is taken.
  */
 const CLAIM = String.raw`
 local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 write_even_when_full()
 local lease_end = string.format('%.0f', now + lease + 5)
 local claimed, taken = {}, 0
+
+-- Both are rarely there: one command tells that none is.
+local has_aborts = redis.call('EXISTS', ABORT, ops_key('paused')) > 0
+if has_aborts and redis.call('EXISTS', ops_key('paused')) == 1 then
+  return {string.format('%.0f', now), false, redis.call('ZCARD', QUEUE)}
+end
 
 local function drop_if_ended(id)
   if redis.call('EXISTS', result_key(id)) == 0 then return false end
@@ -190,7 +198,7 @@ local function take_all(ids, scores)
     keys[#keys + 1] = handbacks_key(id)
   end
   local values = redis.call('MGET', unpack(keys))
-  local aborts = redis.call('EXISTS', ABORT) == 1 and redis.call('ZMSCORE', ABORT, unpack(ids)) or {}
+  local aborts = has_aborts and redis.call('ZMSCORE', ABORT, unpack(ids)) or {}
   local queue_entries, lease_entries = {}, {}
   for i, id in ipairs(ids) do
     local payload = values[3 * i - 2]
@@ -496,7 +504,8 @@ return {
 }
 `;
 
-function script(source: string): Script {
+/** A script behind the prelude, which names the keys and has what all share. */
+export function script(source: string): Script {
   const whole = PRELUDE + source;
   return { source: whole, sha: createHash("sha1").update(whole).digest("hex") };
 }

@@ -9,7 +9,8 @@ import {
   RedisConnection,
   type Reply,
 } from "./redis_connection.ts";
-import { abortKey, jobKey, resultKey, scriptKeys, wakeKey } from "./redis_keys.ts";
+import { abortKey, jobKey, OPS, resultKey, scriptKeys, wakeKey } from "./redis_keys.ts";
+import { RedisInspection } from "./redis_inspection.ts";
 import { RedisNews } from "./redis_news.ts";
 import { type Script, scripts } from "./redis_scripts.ts";
 import type { RedisTarget } from "./redis_settings.ts";
@@ -27,6 +28,7 @@ import type {
   Store,
   WakeLine,
 } from "./store.ts";
+import type { StoreInspection } from "./store_inspection.ts";
 
 /** A blocking pop returns after this many seconds at the latest, so that a dead peer is noticed. */
 const WAKE_WAIT_SECONDS = 5;
@@ -44,6 +46,7 @@ export class RedisStore implements Store {
   readonly prefix: string;
   readonly listChunk = 250;
   readonly address: string;
+  readonly inspection: StoreInspection;
   readonly #target: RedisTarget;
   readonly #factory: ClientFactory;
   readonly #commands: RedisConnection;
@@ -62,6 +65,7 @@ export class RedisStore implements Store {
     this.#news = new RedisNews(prefix, () => this.#connectNews());
     this.prefix = prefix;
     this.address = target.address;
+    this.inspection = new RedisInspection((...call) => this.#run(...call));
   }
 
   get client(): unknown {
@@ -74,6 +78,12 @@ export class RedisStore implements Store {
   }
 
   checkQueueName(queueName: string): void {
+    if (queueName.includes(OPS)) {
+      throw new RangeError(
+        `A queue's name must not contain "${OPS}", got "${queueName}": there the store keeps what ` +
+          "operators see",
+      );
+    }
     if (this.#target.kind !== "cluster") return;
     const tag = hashTag(this.prefix);
     if (tag === undefined) {

@@ -136,14 +136,19 @@ export function claim(scope: Scope, holder: string, limit: number, leaseMs: numb
 /** What a claim that finds nothing replies. */
 export function queueState(scope: Scope): ClaimReply {
   const { sql, queue, now } = scope;
-  const next = sql.nextScore.get(queue, now)?.score;
+  const next = isPaused(scope) ? undefined : sql.nextScore.get(queue, now)?.score;
   const queued = (sql.countEntries.get(queue)?.entries ?? 0) + scope.entries;
   return { claims: [], now, nextDueMs: next === undefined ? undefined : next - now, queued };
 }
 
 /** Whether a claim would find something, as far as one can tell without writing. */
-export function hasDue({ sql, queue, now }: Scope): boolean {
-  return sql.findDue.get(queue, now, 1) !== undefined;
+export function hasDue(scope: Scope): boolean {
+  const { sql, queue, now } = scope;
+  return sql.findDue.get(queue, now, 1) !== undefined && !isPaused(scope);
+}
+
+function isPaused({ sql, queue }: Scope): boolean {
+  return sql.isPaused.get(queue) !== undefined;
 }
 
 function take(scope: Scope, row: DueRow, token: string, leaseMs: number): Claim | undefined {
@@ -279,7 +284,8 @@ function record(scope: Scope, jobId: string, result: Uint8Array, expiresAt: numb
   finished.push({ seq: Number(lastInsertRowid), space, job_id: jobId, record: result });
 }
 
-function drop(scope: Scope, job: number): void {
+/** Removes a job's entry and payload. */
+export function drop(scope: Scope, job: number): void {
   scope.sql.dropJob.run(job);
   scope.sql.dropPayload.run(job);
   scope.entries--;
@@ -317,7 +323,8 @@ function isAccepted(scope: Scope, row: JobRow, { lease, success }: Finish): bool
   return isMine(scope, row, lease) || (success && row.lease_score === Number(lease.score));
 }
 
-function isLocked(row: JobRow, now: number): boolean {
+/** Whether a worker holds the job. */
+export function isLocked(row: JobRow, now: number): boolean {
   return row.locked_until !== null && row.locked_until > now;
 }
 

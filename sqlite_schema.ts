@@ -26,11 +26,15 @@ const APPLICATION_ID = 0x61727153;
  *   anew after its lease had run out.
  * - `payloads`: the encoded jobs, apart so that a lease is set and renewed without writing them.
  * - `results`: the encoded results. Their numbers only grow, so that other processes see what is
- *   new. One that is not to be kept has expired from the start, and stands there for these alone.
+ *   new. One that is not to be kept has expired from the start, and stands there for these alone. One that is kept
+ *   has its queue, whether it is a success, and when it ended.
  * - `locks`: ids of unique cron jobs that are refused for a while after the job's end.
  * - `health`: the workers' signs of life.
+ * - `workers`: what live workers report of themselves.
+ * - `counts`: what ended in a minute, by name, and under minute 0 since counting began.
  */
-export const MIGRATIONS: readonly string[] = [`
+export const MIGRATIONS: readonly string[] = [
+  `
   CREATE TABLE spaces (
     space INTEGER PRIMARY KEY,
     prefix TEXT NOT NULL UNIQUE
@@ -87,7 +91,29 @@ export const MIGRATIONS: readonly string[] = [`
     expires_at INTEGER NOT NULL,
     PRIMARY KEY (space, key)
   ) STRICT, WITHOUT ROWID;
-`];
+`,
+  `
+  ALTER TABLE queues ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE results ADD COLUMN queue INTEGER;
+  ALTER TABLE results ADD COLUMN success INTEGER;
+  ALTER TABLE results ADD COLUMN finished_at INTEGER;
+  CREATE INDEX results_by_end ON results (queue, success, finished_at) WHERE queue IS NOT NULL;
+  CREATE TABLE workers (
+    queue INTEGER NOT NULL,
+    worker_id TEXT NOT NULL,
+    record TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (queue, worker_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE counts (
+    queue INTEGER NOT NULL,
+    minute INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (queue, minute, name)
+  ) STRICT, WITHOUT ROWID;
+`,
+];
 
 /**
  * What holds for each connection.

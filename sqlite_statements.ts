@@ -90,6 +90,10 @@ const SQL = {
   addEntries: "UPDATE queues SET entries = entries + ? WHERE queue = ?",
   /** How many entries a queue has. */
   countEntries: "SELECT entries FROM queues WHERE queue = ?",
+  /** Pauses a queue, or ends that. */
+  setPaused: "UPDATE queues SET paused = ? WHERE queue = ?",
+  /** Whether a queue is paused. */
+  isPaused: "SELECT 1 AS paused FROM queues WHERE queue = ? AND paused = 1",
   /** How many entries the queues of a prefix have. */
   countAllEntries: "SELECT coalesce(sum(entries), 0) AS entries FROM queues WHERE space = ?",
 
@@ -172,6 +176,10 @@ const SQL = {
   hasResult: `
     SELECT 1 AS found FROM results
     WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`,
+  /** Removes a result, unless it has expired: then others may still wait for it. */
+  dropResult: `
+    DELETE FROM results
+    WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`,
   /** Results of a prefix that come after one, by id. */
   pageResults: `
     SELECT seq, space, job_id, record FROM results
@@ -249,6 +257,8 @@ export interface Statements {
   readonly findQueue: Query<[space: number, name: string], { readonly queue: number }>;
   readonly addEntries: Query<[count: number, queue: number]>;
   readonly countEntries: Query<[queue: number], { readonly entries: number }>;
+  readonly setPaused: Query<[paused: number, queue: number]>;
+  readonly isPaused: Query<[queue: number], { readonly paused: number }>;
   readonly countAllEntries: Query<[space: number], { readonly entries: number }>;
   readonly findJob: Query<[space: number, jobId: string], JobRow>;
   readonly addJob: Query<[space: number, jobId: string, queue: number, score: number]>;
@@ -291,6 +301,7 @@ export interface Statements {
     [space: number, jobId: string, now: number],
     { readonly found: number }
   >;
+  readonly dropResult: Query<[space: number, jobId: string, now: number]>;
   readonly pageResults: Query<
     [space: number, afterJobId: string, now: number, limit: number],
     ResultRow

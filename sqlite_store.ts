@@ -4,6 +4,7 @@
  */
 import { QueueConnectionError } from "./errors.ts";
 import { type Place, SqliteDatabase } from "./sqlite_database.ts";
+import { SqliteInspection } from "./sqlite_inspection.ts";
 import {
   abort,
   claim,
@@ -34,6 +35,7 @@ import type {
   Store,
   WakeLine,
 } from "./store.ts";
+import type { StoreInspection } from "./store_inspection.ts";
 
 /** Jobs handled by one transaction, so that none holds the event loop for long. */
 const BATCH = 64;
@@ -51,6 +53,7 @@ export class SqliteStore implements Store {
   readonly prefix: string;
   readonly listChunk = 100;
   readonly address: string;
+  readonly inspection: StoreInspection;
   readonly #target: SqliteTarget;
   readonly #clock: Clock | undefined;
   readonly #lines: Set<object> = new Set();
@@ -63,6 +66,7 @@ export class SqliteStore implements Store {
     this.#clock = clock;
     this.prefix = target.prefix;
     this.address = sqliteAddress(target.path);
+    this.inspection = new SqliteInspection((...call) => this.#write(...call));
   }
 
   get client(): unknown {

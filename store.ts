@@ -6,6 +6,10 @@
  * @module
  */
 
+import type { StoreInspection } from "./store_inspection.ts";
+
+export type * from "./store_inspection.ts";
+
 /** A job about to be enqueued. */
 export interface NewJob {
   /** The job's id. */
@@ -51,7 +55,7 @@ export interface Claim extends Lease {
 
 /** The reply to a claim. */
 export interface ClaimReply {
-  /** The jobs taken, most urgent first. */
+  /** The jobs taken, most urgent first; none while the queue is paused. */
   readonly claims: readonly Claim[];
   /** The store's time, epoch milliseconds. */
   readonly now: number;
@@ -140,6 +144,8 @@ export interface Store extends AsyncDisposable {
   readonly listChunk: number;
   /** The client behind the store, for whoever needs more than a queue; throws where there is none. */
   readonly client: unknown;
+  /** The operators' side. */
+  readonly inspection: StoreInspection;
 
   /** Connects, with as many attempts as the settings say; may be called again after `close`. */
   connect(signal?: AbortSignal): Promise<void>;

@@ -24,6 +24,7 @@ import {
   describeReading,
   describeWakeLines,
 } from "./_store_conformance_ends.ts";
+import { describeSteering } from "./_store_conformance_ops.ts";
 
 /** Declares the suite for one store. */
 export function conformance(name: string, open: OpenStore): void {
@@ -377,4 +378,5 @@ export function conformance(name: string, open: OpenStore): void {
   describeWakeLines(name, bench);
   describeAborts(name, bench);
   describeReading(name, bench);
+  describeSteering(name, bench);
 }

@@ -25,6 +25,7 @@ import { Folder } from "./_sqlite.ts";
 import { conformance } from "./_store_conformance.ts";
 
 const DAY_MS = 86_400_000;
+const NEXT_VERSION = MIGRATIONS.length + 1;
 const TEXT = new TextDecoder();
 const files = new Folder();
 after(() => files[Symbol.dispose]());
@@ -244,7 +245,9 @@ describe("Files that cannot be a store are refused and left as they are:", () =>
     const before = readFileSync(folder.file());
     assert.match(
       await refusal(folder.url()),
-      /: its schema has version 2, .* up to version 1 here$/,
+      new RegExp(
+        `: its schema has version ${NEXT_VERSION}, .* up to version ${MIGRATIONS.length} here$`,
+      ),
     );
     assert.deepEqual(readFileSync(folder.file()), before);
   });
@@ -302,7 +305,10 @@ describe("A file that changes hands while it is open", () => {
     openSqlite(DatabaseSync, folder.file(), steps).close();
     const error = await rejection(store.enqueue("q", [newJob("b")], DAY_MS));
     assert.ok(error instanceof QueueConnectionError);
-    assert.match(error.message, /its schema has version 2, made by a newer version/);
+    assert.match(
+      error.message,
+      new RegExp(`its schema has version ${NEXT_VERSION}, made by a newer version`),
+    );
     await assert.rejects(store.claim("q", "h", 1, 1_000), QueueConnectionError);
   });
 });
@@ -316,7 +322,27 @@ describe("The schema", () => {
     const steps = [...MIGRATIONS, "ALTER TABLE jobs ADD COLUMN colour TEXT DEFAULT 'red'"];
     using upgraded = openSqlite(DatabaseSync, folder.file(), steps);
     assert.equal(upgraded.prepare("SELECT colour FROM jobs").get()?.colour, "red");
-    assert.equal(upgraded.prepare("PRAGMA user_version").get()?.user_version, 2);
+    assert.equal(upgraded.prepare("PRAGMA user_version").get()?.user_version, NEXT_VERSION);
+  });
+
+  it("of every older version becomes today's, with the jobs and results that are there", async () => {
+    for (let version = 1; version < MIGRATIONS.length; version++) {
+      using folder = new Folder();
+      const old = openSqlite(DatabaseSync, folder.file(), MIGRATIONS.slice(0, version));
+      old.exec(`
+        INSERT INTO spaces VALUES (1, 'p:');
+        INSERT INTO queues (queue, space, name, entries) VALUES (1, 1, 'q', 1);
+        INSERT INTO jobs (job, space, job_id, queue, score) VALUES (1, 1, 'waits', 1, 5);
+        INSERT INTO payloads VALUES (1, 8e15, x'01');
+        INSERT INTO results (space, job_id, record) VALUES (1, 'ended', x'02');
+      `);
+      old.close();
+      await using store = await openTestStore({ url: folder.url(), prefix: "p:" });
+      assert.deepEqual((await store.lookUp("q", "ended", false)).result, new Uint8Array([2]));
+      const claim = only((await store.claim("q", "h", 1, 1_000)).claims);
+      assert.equal(claim.jobId, "waits");
+      assert.deepEqual(await store.finish("q", [endOf(claim)]), ["done"]);
+    }
   });
 
   it("stays as it was where an upgrade fails", async () => {
