@@ -109,16 +109,17 @@ export class GuardedProcess {
     this.kill("SIGTERM");
     this.kill("SIGCONT"); // a frozen process takes no SIGTERM
     const insist = setTimeout(() => this.kill("SIGKILL"), END_DEADLINE_MS);
-    await this.#waitForExit();
+    await this.waitForExit();
     clearTimeout(insist);
   }
 
   async destroy(): Promise<void> {
     this.kill("SIGKILL");
-    await this.#waitForExit();
+    await this.waitForExit();
   }
 
-  async #waitForExit(): Promise<void> {
+  /** Waits until it is gone, and keeps this process alive meanwhile. */
+  async waitForExit(): Promise<void> {
     if (!this.#hasExited) this.#child.ref();
     await this.exited;
   }

@@ -1,0 +1,266 @@
+/** One round of chaos: a store, a load, workers and faults; then the books are compared. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { createPool, type WorkerSettings } from "../../mod.ts";
+import { eventually } from "../_helpers.ts";
+import { startRedis } from "../_redis.ts";
+import { Folder } from "../_sqlite.ts";
+import { type Fault, redisFaults, type Scene, sqliteFaults, workerFaults } from "./faults.ts";
+import { flawOf } from "./jobs.ts";
+import type { Start } from "./ledger.ts";
+import { Load, type Mix } from "./load.ts";
+import { FaultyProxy } from "./proxy.ts";
+import { Random } from "./random.ts";
+import { type Life, Workers } from "./workers.ts";
+
+/** What a round consists of. */
+export interface Plan {
+  readonly store: "redis" | "sqlite";
+  readonly seed: number;
+  /** How many jobs are enqueued at most, and how long faults go on at most. */
+  readonly jobs: number;
+  readonly ms: number;
+  readonly perSecond: number;
+  readonly mix: Mix;
+  /** How often each fault comes, and the longest pause between two. */
+  readonly faults: Readonly<Record<string, number>>;
+  readonly pauseMs: readonly [min: number, max: number];
+  readonly leaseMs: number;
+  readonly pollMs: number;
+  /** How long a server stays frozen at most. */
+  readonly longestMs: number;
+  /** Told of each fault. */
+  readonly onFault?: (text: string) => void;
+}
+
+/** What was counted. */
+export interface Report {
+  readonly accepted: number;
+  /** Jobs whose enqueueing ended in an error, and how many of them were run all the same. */
+  readonly unknown: number;
+  readonly unknownRun: number;
+  readonly run: number;
+  readonly runMoreThanOnce: number;
+  /** Accepted jobs without a result. */
+  readonly lost: readonly string[];
+  /** Results that are not what their jobs say, or changed after somebody had seen them. */
+  readonly wrong: readonly string[];
+  /** Answers that cannot be true, such as a taken id for a job's own first enqueueing. */
+  readonly lies: readonly string[];
+  /** Workers that ended although nobody told them to. */
+  readonly died: readonly string[];
+  /** What is left in the store besides results. */
+  readonly left: readonly string[];
+  readonly faults: Readonly<Record<string, number>>;
+  /** Replies that were dropped, by command. */
+  readonly dropped: Readonly<Record<string, number>>;
+  readonly cuts: number;
+  readonly kills: number;
+  /** From the death of a worker until another had begun its job, at the longest. */
+  readonly slowestOrphanMs: number;
+  readonly slowestStopMs: number;
+}
+
+const WORKERS = 3;
+const TIMEOUT_MS = 3_000;
+const DRAIN_MS = 60_000;
+/** How long a worker of a round lets jobs end and heed their signal when it is told to stop. */
+const COMPLETION_WAIT_MS = 500;
+const GRACE_MS = 500;
+
+/** How long a worker of a round may take to stop, whatever is going on. */
+export const STOP_LIMIT_MS = COMPLETION_WAIT_MS + GRACE_MS + 2 * TIMEOUT_MS + 3_000;
+
+/** Where a round takes place. */
+interface Stage extends AsyncDisposable {
+  /** What workers and clients use, with the faults on the way. */
+  readonly url: string;
+  /** The way to the store without faults. */
+  readonly directUrl: string;
+  readonly proxy?: FaultyProxy;
+  faults(scene: Scene): Readonly<Record<string, Fault>>;
+}
+
+async function openStage(plan: Plan, folder: Folder): Promise<Stage> {
+  if (plan.store === "sqlite") {
+    const directUrl = folder.url();
+    return {
+      url: `${directUrl}?timeout=${TIMEOUT_MS}`,
+      directUrl,
+      faults: (scene) => ({ ...workerFaults(scene), ...sqliteFaults(scene, folder.file()) }),
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    };
+  }
+  const server = await startRedis({ args: ["--appendonly", "yes", "--appendfsync", "always"] });
+  const proxy = await FaultyProxy.start(server.port);
+  return {
+    url: `redis://127.0.0.1:${proxy.port}?timeout=${TIMEOUT_MS}&connTimeout=1000&connRetries=60` +
+      "&connRetryDelay=200",
+    directUrl: server.url,
+    proxy,
+    faults: (scene) => ({ ...workerFaults(scene), ...redisFaults(scene, server, proxy) }),
+    [Symbol.asyncDispose]: async () => {
+      await proxy[Symbol.asyncDispose]();
+      await server.stop();
+    },
+  };
+}
+
+/** Plays a round and compares the books. */
+export async function playRound(plan: Plan): Promise<Report> {
+  using folder = new Folder();
+  await using stage = await openStage(plan, folder);
+  await using direct = await createPool(stage.directUrl);
+  await using arq = await createPool(stage.url);
+  const random = new Random(plan.seed);
+  const workers = new Workers(ledgerFolder(folder), settingsOf(plan, stage.url));
+  const stops: number[] = [];
+  const scene = { ...plan, workers, random, onStopped: (ms: number) => void stops.push(ms) };
+  const done: Record<string, number> = {};
+  const ending = new AbortController();
+  const load = new Load(arq, plan.mix, new Random(plan.seed + 1));
+  const hasDrained = async () => (await direct.queuedJobs()).length === 0;
+  try {
+    workers.start(WORKERS);
+    const timer = setTimeout(() => ending.abort(), plan.ms);
+    const loading = load.run(plan.jobs, plan.perSecond, ending.signal);
+    const doFaults = makeTrouble(plan, stage.faults(scene), random, done, ending.signal);
+    await loading;
+    if (load.accepted.size + load.unknown.size >= plan.jobs) {
+      while (!ending.signal.aborted && !await hasDrained()) await pause(50);
+    }
+    ending.abort();
+    clearTimeout(timer);
+    await doFaults;
+    await eventually(hasDrained, "the queue is empty", DRAIN_MS);
+  } finally {
+    ending.abort();
+    stops.push(await workers.end());
+  }
+  return await compare({ load, workers, direct, stops, done, proxy: stage.proxy });
+}
+
+function ledgerFolder(folder: Folder): string {
+  const path = join(folder.path, "ledgers");
+  mkdirSync(path);
+  return path;
+}
+
+function settingsOf({ leaseMs, pollMs }: Plan, connection: string): WorkerSettings {
+  return {
+    connection,
+    lease: leaseMs,
+    pollDelay: pollMs,
+    maxJobs: 20,
+    maxTries: 100, // killed at random, a job may be unlucky many times
+    jobCompletionWait: COMPLETION_WAIT_MS,
+    abortGrace: GRACE_MS,
+  };
+}
+
+/** Does faults one after the other, until the signal aborts. */
+async function makeTrouble(
+  { faults: weights, pauseMs: [min, max], onFault }: Plan,
+  faults: Readonly<Record<string, Fault>>,
+  random: Random,
+  done: Record<string, number>,
+  signal: AbortSignal,
+): Promise<void> {
+  await pause(random.integer(min, max), signal);
+  while (!signal.aborted) {
+    const name = random.weighted(weights);
+    const fault = faults[name];
+    if (!fault) throw new Error(`There is no fault "${name}"`);
+    onFault?.(await fault());
+    done[name] = (done[name] ?? 0) + 1;
+    await pause(random.integer(min, max), signal);
+  }
+}
+
+function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    }, { once: true });
+  });
+}
+
+interface Books {
+  readonly load: Load;
+  readonly workers: Workers;
+  readonly direct: Awaited<ReturnType<typeof createPool>>;
+  readonly stops: readonly number[];
+  readonly done: Readonly<Record<string, number>>;
+  readonly proxy?: FaultyProxy;
+}
+
+async function compare({ load, workers, direct, stops, done, proxy }: Books): Promise<Report> {
+  const ledgers = workers.ledgers();
+  const starts = new Map<number, Start[]>();
+  for (const start of ledgers.flatMap((ledger) => ledger.starts)) {
+    starts.set(start.n, [...starts.get(start.n) ?? [], start]);
+  }
+  const runsOf = (n: number) => (starts.get(n) ?? []).map(({ run }) => run);
+  const results = new Map((await direct.allJobResults()).map((result) => [result.jobId, result]));
+  const lost: string[] = [];
+  const wrong: string[] = [];
+  for (const { jobId, kind, n } of load.accepted.values()) {
+    const result = results.get(jobId);
+    if (!result) {
+      lost.push(`${kind} ${n} (${jobId}), started ${runsOf(n).length} times`);
+      continue;
+    }
+    const flaw = flawOf(kind, n, result, runsOf(n));
+    if (flaw !== undefined) wrong.push(`${kind} ${n} (${jobId}): ${flaw}`);
+    const seen = load.seen.get(n);
+    const run = (result.result as { run?: string } | null)?.run;
+    if (seen !== undefined && seen !== run) wrong.push(`${kind} ${n}: changed after it was seen`);
+  }
+  const dead = ledgers.filter(({ life }) => life.process.hasExited && !life.isDoomed);
+  const poisoned = new Set(
+    [...load.accepted.values()].filter(({ kind }) => kind === "poison").map(({ n }) => n),
+  );
+  for (const [n, kind] of load.unknown) if (kind === "poison") poisoned.add(n);
+  const killed = dead.filter(({ starts }) => poisoned.has(starts.at(-1)?.n ?? -1));
+  return {
+    accepted: load.accepted.size,
+    unknown: load.unknown.size,
+    unknownRun: [...load.unknown.keys()].filter((n) => starts.has(n)).length,
+    run: starts.size,
+    runMoreThanOnce: [...starts.values()].filter((all) => all.length > 1).length,
+    lost,
+    wrong,
+    lies: load.lies,
+    died: [
+      ...dead.filter((ledger) => !killed.includes(ledger)).map(({ life }) => life.name),
+      ...ledgers.flatMap(({ life, complaints }) => complaints.map((text) => life.name + text)),
+    ],
+    left: (await direct.queuedJobs()).map(({ jobId }) => jobId),
+    faults: done,
+    dropped: proxy?.dropped ?? {},
+    cuts: proxy?.cuts ?? 0,
+    kills: workers.lives.filter(({ killedAt }) => killedAt !== undefined).length + killed.length,
+    slowestOrphanMs: slowestOrphan(workers.lives, ledgers, starts),
+    slowestStopMs: Math.max(0, ...stops),
+  };
+}
+
+/** From the death of a worker until another began a job that it had begun, at the longest. */
+function slowestOrphan(
+  lives: readonly Life[],
+  ledgers: readonly { readonly life: Life; readonly starts: readonly Start[] }[],
+  starts: ReadonlyMap<number, readonly Start[]>,
+): number {
+  let slowest = 0;
+  for (const life of lives) {
+    const { killedAt } = life;
+    if (killedAt === undefined) continue;
+    for (const { n } of ledgers.find((ledger) => ledger.life === life)?.starts ?? []) {
+      const next = (starts.get(n) ?? []).map(({ at }) => at).filter((at) => at > killedAt);
+      if (next.length > 0) slowest = Math.max(slowest, Math.min(...next) - killedAt);
+    }
+  }
+  return slowest;
+}

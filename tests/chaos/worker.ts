@@ -1,0 +1,20 @@
+/**
+ * A worker of the chaos, in a process of its own: `worker.ts SETTINGS LEDGER`, the settings in JSON.
+ *
+ * Each start of a job is a line in the ledger; an end that nobody wanted is a line with a `!`.
+ */
+import { openSync, writeSync } from "node:fs";
+import process from "node:process";
+import { Worker } from "../../mod.ts";
+import { makeFunctions } from "./jobs.ts";
+
+const [, , settings = "", path = ""] = process.argv;
+const ledger = openSync(path, "a");
+
+try {
+  const functions = makeFunctions(ledger);
+  await new Worker({ ...JSON.parse(settings), functions, handleSignals: true }).run();
+} catch (error) {
+  writeSync(ledger, `! ${String(error).replaceAll("\n", " ")}\n`);
+  process.exit(1);
+}
