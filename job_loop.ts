@@ -45,6 +45,9 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Runs whose lease we hold: those whose function runs, and those whose end is not recorded. */
   readonly #held: Map<string, JobRun> = new Map();
   readonly #active: Set<JobRun> = new Set();
+  /** A running job that may have killed its workers: nothing new is put beside it. */
+  #suspect: JobRun | undefined;
+  readonly #lastTry: number | undefined;
   readonly #done = Promise.withResolvers<void>();
   readonly #stopped = new AbortController();
   readonly #recorder: JobRecorder;
@@ -78,6 +81,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.state = state;
     this.onFailure = onFailure;
     this.#store = settings.client.store;
+    this.#lastTry = firstLastTry(settings);
     this.#recorder = new JobRecorder(settings, {
       onGone: (run) => this.#held.delete(run.claim.token),
       onProgress: () => this.#onRecorded(),
@@ -216,6 +220,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** How many more jobs may be taken. */
   #room(): number {
+    if (this.#suspect) return 0;
     const { maxJobs, maxBurstJobs, burst } = this.settings;
     const free = maxJobs - this.#active.size - this.#claimed;
     const unrecorded = this.#held.size - this.#active.size;
@@ -246,6 +251,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
         this.#holder,
         limit,
         this.settings.leaseMs,
+        this.#lastTry,
       );
     } catch (error) {
       log.storeFailed("claim jobs", error);
@@ -273,6 +279,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     for (const run of runs) {
       this.#held.set(run.claim.token, run);
       this.#active.add(run);
+      if (run.claim.isSuspect) this.#suspect = run;
     }
     if (!this.#hasBacklog) return this.#start(runs);
     this.#turn();
@@ -313,6 +320,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   #end(ended: Ended): void {
     this.#active.delete(ended.run);
+    if (this.#suspect === ended.run) this.#suspect = undefined;
     this.#recorder.add(ended);
     if (this.#active.size === 0) this.#turn();
     else this.#askForTurn();
@@ -396,4 +404,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return this.#started >= this.settings.maxBurstJobs ||
       (!this.#mayHaveWork && this.#isEmpty);
   }
+}
+
+/** The first try that is some function's last; a single try is not repeated, so it does not count. */
+function firstLastTry({ functions }: ResolvedSettings): number | undefined {
+  const tries = [...functions.values()].map(({ maxTries }) => maxTries).filter((n) => n > 1);
+  return tries.length > 0 ? Math.min(...tries) : undefined;
 }

@@ -158,21 +158,23 @@ return replies
 /**
  * Takes due jobs and sets a lease on each.
  *
- * Arguments: token of this claim, lease ms, how many at most.
+ * Arguments: token of this claim, lease ms, how many at most, the last try or "" for no such.
  *
  * Replies now, when the next entry is due or nil, the queue's length, then per job: id,
- * original score, payload (nil if expired, 0 if not a string), and `starts,hand-backs,abort`, the
- * last 1 if its abort was asked for. The lock holds `<token>:<id>`.
+ * original score, payload (nil if expired, 0 if not a string), and `starts,hand-backs,abort,suspect`,
+ * where 1 says that its abort was asked for, and that it is a suspect. The lock holds `<token>:<id>`.
  *
- * Guarantees: jobs of expired leases come first and keep their score; entries that somebody else
- * has locked are passed over; a key of a wrong type spoils one job, not the batch; an entry
- * without a job but with a result is removed; if due work is left, the next worker is woken. While
- * the queue is paused, nothing is taken.
+ * Guarantees: jobs of expired leases come first and keep their score; one that would begin its last
+ * try or a later one is a suspect and comes alone; entries that somebody else has locked are passed
+ * over; a key of a wrong type spoils one job, not the batch; an entry without a job but with a
+ * result is removed; if due work is left, the next worker is woken. While the queue is paused,
+ * nothing is taken.
  */
 const CLAIM = String.raw`
 local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 write_even_when_full()
 local lease_end = string.format('%.0f', now + lease + 5)
+local last_try = tonumber(ARGV[5]) or math.huge
 local claimed, taken = {}, 0
 
 -- Both are rarely there: one command tells that none is.
@@ -189,7 +191,7 @@ local function drop_if_ended(id)
   return true
 end
 
-local function take_all(ids, scores)
+local function take_all(ids, scores, suspect)
   if #ids == 0 then return end
   local keys = {}
   for _, id in ipairs(ids) do
@@ -214,7 +216,8 @@ local function take_all(ids, scores)
       local n = #claimed
       claimed[n + 1], claimed[n + 2], claimed[n + 3] = id, scores[i], payload
       local handbacks = tonumber(values[3 * i] or 0) or 0
-      claimed[n + 4] = string.format('%d,%d,%d', starts, handbacks, aborts[i] and 1 or 0)
+      claimed[n + 4] = string.format(
+        '%d,%d,%d,%d', starts, handbacks, aborts[i] and 1 or 0, suspect and 1 or 0)
       taken = taken + 1
     end
   end
@@ -224,22 +227,40 @@ local function take_all(ids, scores)
   end
 end
 
+-- The try that a claim would begin, where hand-backs do not count.
+local function next_try(id)
+  local counts = redis.call('MGET', starts_key(id), handbacks_key(id))
+  return (tonumber(counts[1] or 0) or 0) + 1 - (tonumber(counts[2] or 0) or 0)
+end
+
+-- Takes orphans, suspects last and one alone; returns whether there were suspects.
 local function take_orphans()
+  local suspects = {}
   while taken < limit do
-    local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit - taken)
-    if #expired == 0 then return end
-    redis.call('ZREM', LEASES, unpack(expired))
-    local ids, scores = {}, {}
+    local expired =
+      redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', #suspects, limit - taken)
+    if #expired == 0 then break end
+    local ids, scores, gone = {}, {}, {}
     for _, member in ipairs(expired) do
       local score, id = string.match(member, '^([^:]*):(.*)$')
       local queued = tonumber(redis.call('ZSCORE', QUEUE, id) or now + 1)
       -- A later score is that of a new incarnation, which was deferred.
-      if queued <= now and redis.call('EXISTS', lock_key(id)) == 0 then
-        ids[#ids + 1], scores[#scores + 1] = id, score
+      local is_orphan = queued <= now and redis.call('EXISTS', lock_key(id)) == 0
+      if is_orphan and next_try(id) >= last_try then suspects[#suspects + 1] = member
+      else
+        gone[#gone + 1] = member
+        if is_orphan then ids[#ids + 1], scores[#scores + 1] = id, score end
       end
     end
+    if #gone > 0 then redis.call('ZREM', LEASES, unpack(gone)) end
     take_all(ids, scores)
   end
+  if #suspects > 0 and taken == 0 then
+    local score, id = string.match(suspects[1], '^([^:]*):(.*)$')
+    redis.call('ZREM', LEASES, suspects[1])
+    take_all({id}, {score}, true)
+  end
+  return #suspects > 0
 end
 
 -- A lock without an end would hold its job for ever: it counts as none.
@@ -269,10 +290,11 @@ local function take_due()
   return passed
 end
 
-take_orphans()
-local passed = take_due()
+local has_suspects = take_orphans()
+local passed = has_suspects and 0 or take_due()
 local next_due = false
-if taken == limit and redis.call('ZCOUNT', QUEUE, '-inf', now) > passed then
+local is_full = taken == limit or has_suspects
+if is_full and redis.call('ZCOUNT', QUEUE, '-inf', now) > passed then
   wake()
   next_due = string.format('%.0f', now)
 else

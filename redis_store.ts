@@ -146,9 +146,10 @@ export class RedisStore implements Store {
     holder: string,
     limit: number,
     leaseMs: number,
+    lastTry?: number,
   ): Promise<ClaimReply> {
     const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
-    const args = [token, String(leaseMs), String(Math.min(limit, BATCH))];
+    const args = [token, String(leaseMs), String(Math.min(limit, BATCH)), optional(lastTry)];
     const reply = list(await this.#run(scripts.claim, queueName, () => args));
     const now = number(reply[0]);
     const next = reply[1] === null ? undefined : number(reply[1]) - now;
@@ -156,7 +157,7 @@ export class RedisStore implements Store {
     for (let i = 3; i < reply.length; i += 4) {
       const jobId = text(reply[i]);
       const payload = reply[i + 2];
-      const [starts, handbacks, aborts] = text(reply[i + 3]).split(",").map(Number);
+      const [starts, handbacks, aborts, suspect] = text(reply[i + 3]).split(",").map(Number);
       claims.push({
         jobId,
         token: `${token}:${jobId}`,
@@ -165,6 +166,7 @@ export class RedisStore implements Store {
         starts: starts ?? 1,
         handbacks: handbacks ?? 0,
         abortAsked: aborts === 1,
+        isSuspect: suspect === 1,
       });
     }
     return { claims, now, nextDueMs: next, queued: number(reply[2]) };

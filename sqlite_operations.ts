@@ -42,6 +42,8 @@ export interface Scope {
 const LOCK_GAP_MS = 5;
 /** The last instant of a `Date`. */
 const LAST_INSTANT = 8.64e15;
+/** More tries than any job has. */
+const NO_TRY = Number.MAX_SAFE_INTEGER;
 /** A slot of a cron job that comes later than this is refused. */
 const SLOT_LATE_MS = 60_000;
 
@@ -111,8 +113,14 @@ function isTaken(
   return score < now - SLOT_LATE_MS || sql.hasLock.get(space, slot, now) !== undefined;
 }
 
-/** Takes due jobs, orphans first, and sets a lease on each. */
-export function claim(scope: Scope, holder: string, limit: number, leaseMs: number): ClaimReply {
+/** Takes due jobs, orphans first, a suspect alone, and sets a lease on each. */
+export function claim(
+  scope: Scope,
+  holder: string,
+  limit: number,
+  leaseMs: number,
+  lastTry = NO_TRY,
+): ClaimReply {
   const { sql, queue, now } = scope;
   const token = `${holder}:${crypto.randomUUID()}`;
   const claims: Claim[] = [];
@@ -123,12 +131,18 @@ export function claim(scope: Scope, holder: string, limit: number, leaseMs: numb
     }
     return rows.length > 0 && claims.length < limit;
   };
-  while (takeAll(sql.findOrphans.all(queue, now, limit - claims.length)));
-  if (claims.length < limit) {
+  const orphans = () => sql.findOrphans.all(queue, now, lastTry, limit - claims.length);
+  while (takeAll(orphans()));
+  const suspect = claims.length < limit ? sql.findSuspect.get(queue, now, lastTry) : undefined;
+  if (suspect && claims.length === 0) {
+    const taken = take(scope, suspect, token, leaseMs);
+    if (taken) claims.push({ ...taken, isSuspect: true });
+  } else if (!suspect && claims.length < limit) {
     while (takeAll(sql.findDue.all(queue, now, limit - claims.length)));
   }
   const reply = { ...queueState(scope), claims };
-  if (claims.length < limit || !hasDue(scope)) return reply;
+  const isFull = claims.length === limit || suspect !== undefined;
+  if (!isFull || !hasDue(scope)) return reply;
   scope.wakes = true;
   return { ...reply, nextDueMs: 0 };
 }
@@ -169,6 +183,7 @@ function take(scope: Scope, row: DueRow, token: string, leaseMs: number): Claim 
     starts,
     handbacks,
     abortAsked: row.abort_asked === 1,
+    isSuspect: false,
   };
 }
 

@@ -122,10 +122,16 @@ const SQL = {
   /** Removes a job's payload. */
   dropPayload: "DELETE FROM payloads WHERE job = ?",
 
-  /** Jobs whose lease has run out, the longest ago first. */
+  /** Jobs whose lease has run out and whose next try is not the last yet, the longest ago first. */
   findOrphans: `
     SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked
-    FROM jobs WHERE queue = ? AND lease_until <= ? ORDER BY lease_until, lease_score, job LIMIT ?`,
+    FROM jobs WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks < ?
+    ORDER BY lease_until, lease_score, job LIMIT ?`,
+  /** The job whose lease has run out the longest ago, of those whose next try is the last. */
+  findSuspect: `
+    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked
+    FROM jobs WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks >= ?
+    ORDER BY lease_until, lease_score, job LIMIT 1`,
   /** Jobs that are due, by score and then as they came; ids that are locked are passed over. */
   findDue: `
     SELECT job, job_id, score, starts, handbacks, abort_asked
@@ -267,7 +273,11 @@ export interface Statements {
   readonly readPayload: Query<[job: number, now: number], { readonly payload: Uint8Array }>;
   readonly dropJob: Query<[job: number]>;
   readonly dropPayload: Query<[job: number]>;
-  readonly findOrphans: Query<[queue: number, now: number, limit: number], DueRow>;
+  readonly findOrphans: Query<
+    [queue: number, now: number, lastTry: number, limit: number],
+    DueRow
+  >;
+  readonly findSuspect: Query<[queue: number, now: number, lastTry: number], DueRow>;
   readonly findDue: Query<[queue: number, now: number, limit: number], DueRow>;
   readonly nextScore: Query<[queue: number, now: number], { readonly score: number }>;
   readonly takeLease: Query<

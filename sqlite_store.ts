@@ -130,6 +130,7 @@ export class SqliteStore implements Store {
     holder: string,
     limit: number,
     leaseMs: number,
+    lastTry?: number,
   ): Promise<ClaimReply> {
     const database = this.#open;
     const place = { prefix: this.prefix, queueName };
@@ -141,7 +142,7 @@ export class SqliteStore implements Store {
     const claims: Claim[] = [];
     for (;;) {
       const most = Math.min(limit - claims.length, BATCH);
-      const take = (scope: Scope) => claim(scope, holder, most, leaseMs);
+      const take = (scope: Scope) => claim(scope, holder, most, leaseMs, lastTry);
       const reply = await database.readOrWrite(place, this.#target.timeoutMs, look, take);
       claims.push(...reply.claims);
       if (reply.claims.length < BATCH || claims.length === limit) return { ...reply, claims };

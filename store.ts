@@ -51,6 +51,8 @@ export interface Claim extends Lease {
   readonly handbacks: number;
   /** Whether somebody asked to abort the job before it started. */
   readonly abortAsked: boolean;
+  /** Whether it may have killed its workers: nothing is to be claimed while it runs. */
+  readonly isSuspect: boolean;
 }
 
 /** The reply to a claim. */
@@ -163,8 +165,19 @@ export interface Store extends AsyncDisposable {
    * be started until `extraMs` after it is due.
    */
   enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]>;
-  /** Takes up to `limit` due jobs and sets a lease on each, under tokens that start with `holder`. */
-  claim(queueName: string, holder: string, limit: number, leaseMs: number): Promise<ClaimReply>;
+  /**
+   * Takes up to `limit` due jobs and sets a lease on each, under tokens that start with `holder`.
+   *
+   * A job whose workers died until it is at try `lastTry` or beyond is a suspect, and is claimed by
+   * itself: so one that kills its worker takes no others with it to the end of their tries.
+   */
+  claim(
+    queueName: string,
+    holder: string,
+    limit: number,
+    leaseMs: number,
+    lastTry?: number,
+  ): Promise<ClaimReply>;
   /** Renews leases; false stands for one that is lost. */
   renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]>;
   /** Records the end of jobs and tells whoever waits for them. */

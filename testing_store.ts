@@ -66,8 +66,9 @@ export class TestStore extends SqliteStore {
     holder: string,
     limit: number,
     leaseMs: number,
+    lastTry?: number,
   ): Promise<ClaimReply> {
-    const reply = await super.claim(queueName, holder, limit, leaseMs);
+    const reply = await super.claim(queueName, holder, limit, leaseMs, lastTry);
     return { ...reply, nextDueMs: undefined, queued: reply.claims.length };
   }
 

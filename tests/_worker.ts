@@ -97,6 +97,12 @@ export class Scene {
     return stolen;
   }
 
+  /** Claims what is due as a worker does that dies with it, and lets the leases end. */
+  async dieWithLease(): Promise<void> {
+    await this.arq.store.claim(this.queueName, "dead", 10, 60_000);
+    await this.#backend.endLeases(this.prefix, this.queueName);
+  }
+
   /** Says which keys the scenario leaves besides results that expire. */
   leaves(...names: string[]): void {
     this.#left = names;

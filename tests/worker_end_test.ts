@@ -225,6 +225,27 @@ scenarios("A lease", (scenario) => {
     assert.equal(order[0], 0);
   });
 
+  scenario(
+    "that ended with the last try but one leaves its job alone in a worker",
+    async (scene) => {
+      const job = await scene.arq.enqueueJob("suspect");
+      for (let death = 1; death <= 2; death++) await scene.dieWithLease();
+      const gate = new Gate();
+      const running = scene.start({
+        functions: { suspect: waitAt(gate), one },
+        maxTries: 3,
+        pollDelay: 20,
+      });
+      await gate.reached();
+      const other = await scene.arq.enqueueJob("one");
+      await assert.rejects(other.result({ timeout: 200 }), { name: "TimeoutError" });
+      assert.equal(running.worker.jobsOngoing, 1);
+      gate.open();
+      assert.equal(await other.result({ timeout: 5_000 }), 1);
+      await job.result();
+    },
+  );
+
   scenario("is kept for a job that takes longer", async (scene) => {
     let runs = 0;
     const slow = async () => {
