@@ -2,10 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { killPlan, redisPlan, sqlitePlan } from "./chaos/plans.ts";
-import { type Plan, playRound, type Report, STOP_LIMIT_MS } from "./chaos/round.ts";
-
-/** A crowded machine may take so long to do what takes no time. */
-const CROWD_MS = 1_500;
+import { MAX_OVERTAKERS, type Plan, playRound, type Report, STOP_LIMIT_MS } from "./chaos/round.ts";
 
 /** Plays a round, and checks what always holds. */
 async function play(plan: Plan): Promise<Report> {
@@ -32,8 +29,8 @@ describe("Chaos", () => {
     assert.equal(report.run, 10_000);
     assert.ok(report.kills >= 2, `${report.kills} kills`);
     assert.ok(report.slowestOrphanMs > 0, "no worker was killed in the middle of a job");
-    const limit = plan.leaseMs + plan.pollMs + CROWD_MS;
-    assert.ok(report.slowestOrphanMs <= limit, `an orphan waited ${report.slowestOrphanMs} ms`);
+    // Counted in jobs rather than in time: a crowded machine begins them later, but in this order.
+    assert.ok(report.overtakers <= MAX_OVERTAKERS, `${report.overtakers} jobs before an orphan`);
   });
 
   it("loses nothing on Redis, whatever is done to it", async () => {

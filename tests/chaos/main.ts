@@ -59,6 +59,7 @@ function print(report: Report): boolean {
   console.log(`  run: ${report.run}`);
   console.log(`  run more than once: ${report.runMoreThanOnce}`);
   console.log(`  slowest recovery of an orphan: ${report.slowestOrphanMs} ms`);
+  console.log(`  jobs begun before an orphan that was due: ${report.overtakers}`);
   console.log(`  slowest stop: ${Math.round(report.slowestStopMs)} ms of ${STOP_LIMIT_MS}`);
   const flaws = {
     "lost": report.lost,

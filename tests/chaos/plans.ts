@@ -57,5 +57,6 @@ export function killPlan(seed: number, store: Plan["store"]): Plan {
     pauseMs: [1_000, 1_400],
     mix: { kinds: { nap: 1 }, ways: { list: 1 }, napMs: 40, stallMs: 0 },
     faults: { kill: 1 },
+    maxFaults: 4,
   };
 }

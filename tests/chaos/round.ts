@@ -22,8 +22,9 @@ export interface Plan {
   readonly ms: number;
   readonly perSecond: number;
   readonly mix: Mix;
-  /** How often each fault comes, and the longest pause between two. */
+  /** How often each fault comes, how many come at most, and the pause between two. */
   readonly faults: Readonly<Record<string, number>>;
+  readonly maxFaults?: number;
   readonly pauseMs: readonly [min: number, max: number];
   readonly leaseMs: number;
   readonly pollMs: number;
@@ -58,10 +59,13 @@ export interface Report {
   readonly kills: number;
   /** From the death of a worker until another had begun its job, at the longest. */
   readonly slowestOrphanMs: number;
+  /** How many jobs were begun before an orphan whose lease and poll were over, at the most. */
+  readonly overtakers: number;
   readonly slowestStopMs: number;
 }
 
 const WORKERS = 3;
+const MAX_JOBS = 20;
 const TIMEOUT_MS = 3_000;
 const DRAIN_MS = 60_000;
 /** How long a worker of a round lets jobs end and heed their signal when it is told to stop. */
@@ -70,6 +74,9 @@ const GRACE_MS = 500;
 
 /** How long a worker of a round may take to stop, whatever is going on. */
 export const STOP_LIMIT_MS = COMPLETION_WAIT_MS + GRACE_MS + 2 * TIMEOUT_MS + 3_000;
+
+/** How many jobs may be begun before an orphan that is due: those that were claimed already. */
+export const MAX_OVERTAKERS = 2 * WORKERS * MAX_JOBS;
 
 /** Where a round takes place. */
 interface Stage extends AsyncDisposable {
@@ -137,7 +144,7 @@ export async function playRound(plan: Plan): Promise<Report> {
     ending.abort();
     stops.push(await workers.end());
   }
-  return await compare({ load, workers, direct, stops, done, proxy: stage.proxy });
+  return await compare({ plan, load, workers, direct, stops, done, proxy: stage.proxy });
 }
 
 function ledgerFolder(folder: Folder): string {
@@ -151,7 +158,7 @@ function settingsOf({ leaseMs, pollMs }: Plan, connection: string): WorkerSettin
     connection,
     lease: leaseMs,
     pollDelay: pollMs,
-    maxJobs: 20,
+    maxJobs: MAX_JOBS,
     maxTries: 100, // killed at random, a job may be unlucky many times
     jobCompletionWait: COMPLETION_WAIT_MS,
     abortGrace: GRACE_MS,
@@ -160,14 +167,14 @@ function settingsOf({ leaseMs, pollMs }: Plan, connection: string): WorkerSettin
 
 /** Does faults one after the other, until the signal aborts. */
 async function makeTrouble(
-  { faults: weights, pauseMs: [min, max], onFault }: Plan,
+  { faults: weights, maxFaults = Infinity, pauseMs: [min, max], onFault }: Plan,
   faults: Readonly<Record<string, Fault>>,
   random: Random,
   done: Record<string, number>,
   signal: AbortSignal,
 ): Promise<void> {
   await pause(random.integer(min, max), signal);
-  while (!signal.aborted) {
+  for (let count = 0; count < maxFaults && !signal.aborted; count++) {
     const name = random.weighted(weights);
     const fault = faults[name];
     if (!fault) throw new Error(`There is no fault "${name}"`);
@@ -188,6 +195,7 @@ function pause(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 interface Books {
+  readonly plan: Plan;
   readonly load: Load;
   readonly workers: Workers;
   readonly direct: Awaited<ReturnType<typeof createPool>>;
@@ -196,7 +204,8 @@ interface Books {
   readonly proxy?: FaultyProxy;
 }
 
-async function compare({ load, workers, direct, stops, done, proxy }: Books): Promise<Report> {
+async function compare(books: Books): Promise<Report> {
+  const { plan, load, workers, direct, stops, done, proxy } = books;
   const ledgers = workers.ledgers();
   const starts = new Map<number, Start[]>();
   for (const start of ledgers.flatMap((ledger) => ledger.starts)) {
@@ -242,25 +251,27 @@ async function compare({ load, workers, direct, stops, done, proxy }: Books): Pr
     dropped: proxy?.dropped ?? {},
     cuts: proxy?.cuts ?? 0,
     kills: workers.lives.filter(({ killedAt }) => killedAt !== undefined).length + killed.length,
-    slowestOrphanMs: slowestOrphan(workers.lives, ledgers, starts),
+    ...recoveries(plan, ledgers, starts),
     slowestStopMs: Math.max(0, ...stops),
   };
 }
 
-/** From the death of a worker until another began a job that it had begun, at the longest. */
-function slowestOrphan(
-  lives: readonly Life[],
+/** How long orphans waited after the death of their worker, and how many jobs were begun before. */
+function recoveries(
+  { leaseMs, pollMs }: Plan,
   ledgers: readonly { readonly life: Life; readonly starts: readonly Start[] }[],
   starts: ReadonlyMap<number, readonly Start[]>,
-): number {
-  let slowest = 0;
-  for (const life of lives) {
-    const { killedAt } = life;
-    if (killedAt === undefined) continue;
-    for (const { n } of ledgers.find((ledger) => ledger.life === life)?.starts ?? []) {
-      const next = (starts.get(n) ?? []).map(({ at }) => at).filter((at) => at > killedAt);
-      if (next.length > 0) slowest = Math.max(slowest, Math.min(...next) - killedAt);
+): Pick<Report, "slowestOrphanMs" | "overtakers"> {
+  const allStarts = [...starts.values()].flat().map(({ at }) => at).sort((a, b) => a - b);
+  let [slowestOrphanMs, overtakers] = [0, 0];
+  for (const { life: { killedAt = Infinity }, starts: begun } of ledgers) {
+    for (const { n } of begun) {
+      const next = starts.get(n)?.map(({ at }) => at).find((at) => at > killedAt);
+      if (next === undefined) continue;
+      slowestOrphanMs = Math.max(slowestOrphanMs, next - killedAt);
+      const dueAt = killedAt + leaseMs + pollMs;
+      overtakers = Math.max(overtakers, allStarts.filter((at) => at > dueAt && at < next).length);
     }
   }
-  return slowest;
+  return { slowestOrphanMs, overtakers };
 }
