@@ -15,6 +15,8 @@ export interface Start {
 /** What one worker process has noted. */
 export interface Ledger {
   readonly starts: readonly Start[];
+  /** Whether it came so far that it takes jobs. */
+  readonly isReady: boolean;
   /** Why it ended, if it did so by itself. */
   readonly complaints: readonly string[];
 }
@@ -22,11 +24,12 @@ export interface Ledger {
 /** Reads a ledger; one of a process that noted nothing is empty. */
 export function readLedger(path: string): Ledger {
   const lines = readLines(path);
-  const starts = lines.filter((line) => !line.startsWith("!")).map((line) => {
+  const starts = lines.filter((line) => /^\d/.test(line)).map((line) => {
     const [n, run = "", jobTry, at] = line.split(" ");
     return { n: Number(n), run, jobTry: Number(jobTry), at: Number(at) };
   });
-  return { starts, complaints: lines.filter((line) => line.startsWith("!")) };
+  const complaints = lines.filter((line) => line.startsWith("!"));
+  return { starts, isReady: lines.some((line) => line.startsWith("#")), complaints };
 }
 
 function readLines(path: string): string[] {

@@ -66,7 +66,7 @@ function print(report: Report): boolean {
     "results wrong": report.wrong,
     "false answers": report.lies,
     "workers that died by themselves": report.died,
-    "left in the queue": report.left,
+    "left in the store": report.left,
   };
   for (const [name, list] of Object.entries(flaws)) {
     console.log(`  ${name}: ${list.length}`);

@@ -1,8 +1,9 @@
 /** One round of chaos: a store, a load, workers and faults; then the books are compared. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { createPool, type WorkerSettings } from "../../mod.ts";
-import { eventually } from "../_helpers.ts";
+import { eventually, openRawRedis } from "../_helpers.ts";
 import { startRedis } from "../_redis.ts";
 import { Folder } from "../_sqlite.ts";
 import { type Fault, redisFaults, type Scene, sqliteFaults, workerFaults } from "./faults.ts";
@@ -86,6 +87,10 @@ interface Stage extends AsyncDisposable {
   readonly directUrl: string;
   readonly proxy?: FaultyProxy;
   faults(scene: Scene): Readonly<Record<string, Fault>>;
+  /** How many jobs are in the queue. */
+  countQueued(): Promise<number>;
+  /** What is stored besides results and what is gone by itself within a minute. */
+  leftovers(): Promise<string[]>;
 }
 
 async function openStage(plan: Plan, folder: Folder): Promise<Stage> {
@@ -95,22 +100,48 @@ async function openStage(plan: Plan, folder: Folder): Promise<Stage> {
       url: `${directUrl}?timeout=${TIMEOUT_MS}`,
       directUrl,
       faults: (scene) => ({ ...workerFaults(scene), ...sqliteFaults(scene, folder.file()) }),
+      countQueued: () => Promise.resolve(readRows(folder, "jobs").length),
+      leftovers: () => {
+        const tables = ["jobs", "payloads", "health"];
+        return Promise.resolve(tables.flatMap((table) => readRows(folder, table)));
+      },
       [Symbol.asyncDispose]: () => Promise.resolve(),
     };
   }
   const server = await startRedis({ args: ["--appendonly", "yes", "--appendfsync", "always"] });
   const proxy = await FaultyProxy.start(server.port);
+  const ask = async (...words: string[]) => {
+    await using redis = await openRawRedis(server.url);
+    return await redis.call(...words);
+  };
   return {
     url: `redis://127.0.0.1:${proxy.port}?timeout=${TIMEOUT_MS}&connTimeout=1000&connRetries=60` +
       "&connRetryDelay=200",
     directUrl: server.url,
     proxy,
     faults: (scene) => ({ ...workerFaults(scene), ...redisFaults(scene, server, proxy) }),
+    countQueued: async () => Number(await ask("ZCARD", "arq:queue")),
+    leftovers: async () => {
+      const keys = await ask("KEYS", "*") as string[];
+      return keys.filter((key) => !/^arq:(result:|nonce:|queue:wake$)/.test(key));
+    },
     [Symbol.asyncDispose]: async () => {
       await proxy[Symbol.asyncDispose]();
       await server.stop();
     },
   };
+}
+
+function readRows(folder: Folder, table: string): string[] {
+  const database = new DatabaseSync(folder.file());
+  try {
+    database.exec("PRAGMA busy_timeout = 5000");
+    return database.prepare(`SELECT * FROM ${table}`).all().map((row) =>
+      `${table} ${JSON.stringify(row)}`
+    );
+  } finally {
+    database.close();
+  }
 }
 
 /** Plays a round and compares the books. */
@@ -126,9 +157,10 @@ export async function playRound(plan: Plan): Promise<Report> {
   const done: Record<string, number> = {};
   const ending = new AbortController();
   const load = new Load(arq, plan.mix, new Random(plan.seed + 1));
-  const hasDrained = async () => (await direct.queuedJobs()).length === 0;
+  const hasDrained = async () => await stage.countQueued() === 0;
   try {
     workers.start(WORKERS);
+    await workers.ready();
     const timer = setTimeout(() => ending.abort(), plan.ms);
     const loading = load.run(plan.jobs, plan.perSecond, ending.signal);
     const doFaults = makeTrouble(plan, stage.faults(scene), random, done, ending.signal);
@@ -144,7 +176,7 @@ export async function playRound(plan: Plan): Promise<Report> {
     ending.abort();
     stops.push(await workers.end());
   }
-  return await compare({ plan, load, workers, direct, stops, done, proxy: stage.proxy });
+  return await compare({ plan, load, workers, direct, stops, done, stage });
 }
 
 function ledgerFolder(folder: Folder): string {
@@ -201,11 +233,11 @@ interface Books {
   readonly direct: Awaited<ReturnType<typeof createPool>>;
   readonly stops: readonly number[];
   readonly done: Readonly<Record<string, number>>;
-  readonly proxy?: FaultyProxy;
+  readonly stage: Stage;
 }
 
 async function compare(books: Books): Promise<Report> {
-  const { plan, load, workers, direct, stops, done, proxy } = books;
+  const { plan, load, workers, direct, stops, done, stage } = books;
   const ledgers = workers.ledgers();
   const starts = new Map<number, Start[]>();
   for (const start of ledgers.flatMap((ledger) => ledger.starts)) {
@@ -246,10 +278,10 @@ async function compare(books: Books): Promise<Report> {
       ...dead.filter((ledger) => !killed.includes(ledger)).map(({ life }) => life.name),
       ...ledgers.flatMap(({ life, complaints }) => complaints.map((text) => life.name + text)),
     ],
-    left: (await direct.queuedJobs()).map(({ jobId }) => jobId),
+    left: await stage.leftovers(),
     faults: done,
-    dropped: proxy?.dropped ?? {},
-    cuts: proxy?.cuts ?? 0,
+    dropped: stage.proxy?.dropped ?? {},
+    cuts: stage.proxy?.cuts ?? 0,
     kills: workers.lives.filter(({ killedAt }) => killedAt !== undefined).length + killed.length,
     ...recoveries(plan, ledgers, starts),
     slowestStopMs: Math.max(0, ...stops),
@@ -266,8 +298,9 @@ function recoveries(
   let [slowestOrphanMs, overtakers] = [0, 0];
   for (const { life: { killedAt = Infinity }, starts: begun } of ledgers) {
     for (const { n } of begun) {
-      const next = starts.get(n)?.map(({ at }) => at).find((at) => at > killedAt);
-      if (next === undefined) continue;
+      const later = (starts.get(n) ?? []).map(({ at }) => at).filter((at) => at > killedAt);
+      if (later.length === 0) continue;
+      const next = Math.min(...later);
       slowestOrphanMs = Math.max(slowestOrphanMs, next - killedAt);
       const dueAt = killedAt + leaseMs + pollMs;
       overtakers = Math.max(overtakers, allStarts.filter((at) => at > dueAt && at < next).length);

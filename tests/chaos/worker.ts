@@ -1,7 +1,8 @@
 /**
  * A worker of the chaos, in a process of its own: `worker.ts SETTINGS LEDGER`, the settings in JSON.
  *
- * Each start of a job is a line in the ledger; an end that nobody wanted is a line with a `!`.
+ * Each start of a job is a line in the ledger; the worker's own start is one with a `#`, an end that
+ * nobody wanted one with a `!`.
  */
 import { openSync, writeSync } from "node:fs";
 import process from "node:process";
@@ -13,7 +14,8 @@ const ledger = openSync(path, "a");
 
 try {
   const functions = makeFunctions(ledger);
-  await new Worker({ ...JSON.parse(settings), functions, handleSignals: true }).run();
+  const onStartup = () => void writeSync(ledger, "# ready\n");
+  await new Worker({ ...JSON.parse(settings), functions, onStartup, handleSignals: true }).run();
 } catch (error) {
   writeSync(ledger, `! ${String(error).replaceAll("\n", " ")}\n`);
   process.exit(1);

@@ -5,11 +5,14 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { WorkerSettings } from "../../mod.ts";
 import { findBun } from "../_bun.ts";
+import { eventually } from "../_helpers.ts";
 import { GuardedProcess } from "../_redis.ts";
 import { IS_DENO } from "../_sqlite.ts";
 import { type Ledger, readLedger } from "./ledger.ts";
 
 const PROGRAM = fileURLToPath(new URL("worker.ts", import.meta.url));
+
+const START_MS = 30_000;
 
 type Runtime = "deno" | "bun";
 
@@ -41,6 +44,12 @@ export class Workers {
   /** Starts so many workers; one that ends is followed by another. */
   start(count: number): void {
     for (let slot = 0; slot < count; slot++) this.#spawn(slot);
+  }
+
+  /** Resolves once all workers take jobs. */
+  async ready(): Promise<void> {
+    const isReady = () => this.alive.every(({ path }) => readLedger(path).isReady);
+    await eventually(isReady, "the workers are ready", START_MS);
   }
 
   /** The workers that run. */
