@@ -281,6 +281,7 @@ export class RedisConnection {
     if (error instanceof QueueConnectionError) return false;
     const word = firstWord(error);
     if (word === undefined) return true;
+    if (REDIRECTIONS.has(word) && this.#target.kind !== "cluster") return false;
     return TRANSIENT.has(word) || this.#target.retryOnError.includes(word) ||
       (this.#target.kind === "cluster" && String(error).includes("non local key"));
   }
@@ -346,7 +347,20 @@ const TRANSIENT: ReadonlySet<string> = new Set([
   "MOVED",
   "BUSY",
   "NOREPLICAS",
+  "MAXCLIENTS",
 ]);
+
+/** What the nodes of a Cluster say to a client that asks the wrong one. */
+const REDIRECTIONS: ReadonlySet<string> = new Set(["MOVED", "ASK"]);
+const CLUSTER_NODE =
+  "it is a node of a Cluster; connect with redis+cluster:// and a hash tag in the prefix";
+
+/** Errors that have no word of their own, by how they begin; the words are ours. */
+const WORDLESS = [
+  ["ERR max number of clients ", "MAXCLIENTS"],
+  ["ERR No such master ", "NOMASTER"],
+  ["ERR unknown command 'SENTINEL'", "NOSENTINEL"],
+] as const;
 
 /** What else the server may refuse with, in words that say what to do. */
 const EXPLANATIONS: Readonly<Record<string, string>> = {
@@ -358,7 +372,16 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
   READONLY: "it is a read-only replica; connect to the primary",
   LOADING: "it is still loading its data",
   BUSY: "it is busy with a script of somebody else",
-  CLUSTERDOWN: "the cluster is down",
+  CLUSTERDOWN: "a part of the Cluster is down",
+  TRYAGAIN: "the queue's slot is moving to another node of the Cluster",
+  MOVED: CLUSTER_NODE,
+  ASK: CLUSTER_NODE,
+  CROSSSLOT: CLUSTER_NODE,
+  MASTERDOWN: "it is a replica that has lost its primary",
+  NOREPLICAS: "it has too few replicas to accept writes",
+  MAXCLIENTS: "it has as many clients as its maxclients allows",
+  NOMASTER: "the Sentinels know no primary of this name",
+  NOSENTINEL: "it is no Sentinel; list the Sentinels, not the servers they watch",
   ERR: "it answered with an error",
   WRONGTYPE: "a key with the queue's name or prefix holds something else; choose another prefix",
 };
@@ -381,6 +404,8 @@ function reasonOf(error: unknown, address: string): string {
 /** The first word of a server's error, or undefined for an error that is not the server's. */
 function firstWord(error: unknown): string | undefined {
   if (!(error instanceof Error) || "code" in error) return undefined;
+  const named = WORDLESS.find(([beginning]) => error.message.startsWith(beginning));
+  if (named) return named[1];
   return /^(?:\S+ (?=ERR))?([A-Z]{3,})(?: |$)/.exec(error.message)?.[1];
 }
 
@@ -400,5 +425,5 @@ function isFinal(thrown: unknown): boolean {
   const error = underlying(thrown);
   if (error instanceof SettingsError || isNotRedis(error) || isForbidden(error)) return true;
   const word = firstWord(error);
-  return word !== undefined && !TRANSIENT.has(word) && word !== "MAXCLIENTS";
+  return word !== undefined && !TRANSIENT.has(word);
 }

@@ -6,7 +6,7 @@
  */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -30,6 +30,8 @@ export interface StartRedisOptions {
   unixSocket?: boolean;
   /** A given port; without it a free one is picked. */
   port?: number;
+  /** Lines of a configuration file, which makes the server a Sentinel. */
+  sentinel?: readonly string[];
 }
 
 export interface RedisServer extends AsyncDisposable {
@@ -167,17 +169,22 @@ class LocalRedis implements RedisServer {
     readonly command: string,
     readonly folder: string,
     readonly port: number,
-    { args = [], unixSocket = false }: StartRedisOptions,
+    { args = [], unixSocket = false, sentinel }: StartRedisOptions,
   ) {
     if (unixSocket) this.socketPath = join(folder, "redis.sock");
     this.url = unixSocket ? `unix://${this.socketPath}` : `redis://127.0.0.1:${port}`;
-    this.#args = [
+    const basics = [
       ...["--port", String(port), "--bind", "127.0.0.1"],
       ...(this.socketPath ? ["--unixsocket", this.socketPath] : []),
       ...["--dir", folder, "--logfile", join(folder, "redis.log"), "--daemonize", "no"],
-      ...["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"],
-      ...args,
     ];
+    const database = ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"];
+    if (sentinel === undefined) this.#args = [...basics, ...database, ...args];
+    else {
+      const file = join(folder, "sentinel.conf");
+      writeFileSync(file, sentinel.join("\n"));
+      this.#args = [file, "--sentinel", ...basics, ...args];
+    }
   }
 
   get pid(): number {
@@ -252,7 +259,17 @@ function answers(target: number | { path: string }, pid: number): Promise<boolea
   return promise;
 }
 
-function findFreePort(): Promise<number> {
+/** A Cluster's nodes talk to each other on a second port, which is 10,000 higher. */
+const HIGHEST_PORT = 55_535;
+
+async function findFreePort(): Promise<number> {
+  for (;;) {
+    const port = await askForPort();
+    if (port <= HIGHEST_PORT) return port;
+  }
+}
+
+function askForPort(): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   const server = createServer();
   server.on("error", reject);

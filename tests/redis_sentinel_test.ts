@@ -1,0 +1,97 @@
+/** A queue on a primary that dies: three Sentinels, one primary, one replica, all real. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { createPool, type JobContext, QueueConnectionError, Worker } from "../mod.ts";
+import { eventually, rejection } from "./_helpers.ts";
+import { randomPrefix } from "./_redis.ts";
+import { SentinelService } from "./_topologies.ts";
+import { Gate } from "./_worker.ts";
+
+/** Nobody polls within a test: only wake-ups and news can bring anything about. */
+const NEVER = 60_000;
+const BACKLOG = 100;
+
+describe("A queue behind Sentinels", () => {
+  let service: SentinelService;
+  before(async () => {
+    service = await SentinelService.start();
+  });
+  after(() => service[Symbol.asyncDispose]());
+
+  it("says in words when its Sentinels cannot help", async () => {
+    const [first = "", last = ""] = service.url.split("mymaster");
+    const refusal = async (url: string) =>
+      (await rejection(createPool(`${url}?connRetries=0`))).message;
+    assert.match(
+      await refusal(`${first}other${last}`),
+      /^Redis at \S+\/other: the Sentinels know no primary of this name \(.+\)$/,
+    );
+    const { port } = await service.primary();
+    assert.match(
+      await refusal(`redis+sentinel://127.0.0.1:${port}/mymaster`),
+      /^Redis at \S+\/mymaster: it is no Sentinel; list the Sentinels, not the servers they watch/,
+    );
+    assert.match(
+      await refusal("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster"),
+      /^Redis at 127\.0\.0\.1:1,127\.0\.0\.1:2\/mymaster: connection refused/,
+    );
+  });
+
+  it("goes on by itself when the primary's machine dies, with a Sentinel on it", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(service.url, { prefix });
+    const gate = new Gate();
+    const functions = {
+      echo: (_ctx: JobContext, n: number) => n,
+      wait: async (ctx: JobContext) => {
+        await gate.pass();
+        return `try ${ctx.jobTry}, ${ctx.signal.aborted ? "aborted" : "undisturbed"}`;
+      },
+    };
+    const worker = new Worker({ functions, connection: service.url, prefix, pollDelay: NEVER });
+    const ended = worker.run();
+    assert.equal(await arq.call("echo", [0], { pollDelay: NEVER, timeout: 10_000 }), 0);
+    const backlog = await arq.enqueueJobs(
+      Array.from({ length: BACKLOG }, (_, n) => ({
+        name: "echo",
+        args: [n],
+        options: { deferBy: 1_500 + 10 * n },
+      })),
+    );
+    const waiting = arq.call("wait", [], { pollDelay: NEVER, timeout: 30_000 });
+    await gate.reached();
+    await service.replicate();
+    const [sentinel] = service.sentinels;
+    const dead = await service.primary();
+    sentinel?.kill("SIGKILL");
+    dead.kill("SIGKILL");
+    const meanwhile = await arq.enqueueJob("echo", [-1]); // held until there is a primary again
+    assert.notEqual(await service.primary(), dead);
+    gate.open();
+    assert.equal(await waiting, "try 1, undisturbed");
+    assert.equal(await meanwhile.result({ timeout: 10_000 }), -1);
+    for (const [n, job] of backlog.entries()) {
+      assert.equal(await job.result({ timeout: 10_000 }), n);
+    }
+    for (let n = 0; n < 3; n++) {
+      assert.equal(await arq.call("echo", [n], { pollDelay: NEVER, timeout: 5_000 }), n);
+    }
+    assert.equal(worker.jobsComplete, BACKLOG + 6);
+    await worker.close();
+    await ended;
+  });
+
+  it("tells a client in time and in words that there is no primary, and comes back", async () => {
+    const settings = `${service.url}?timeout=500`;
+    await using arq = await createPool(settings, { prefix: randomPrefix() });
+    const last = await service.primary();
+    last.kill("SIGKILL");
+    for (let i = 0; i < 2; i++) {
+      const error = await rejection(arq.enqueueJob("echo"));
+      assert.ok(error instanceof QueueConnectionError);
+      assert.match(error.message, /^Redis at \S+\/mymaster: [^\n]+$/);
+    }
+    await last.restart();
+    await eventually(() => arq.enqueueJob("echo").catch(() => false), "it is served", 20_000);
+  });
+});
