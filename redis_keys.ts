@@ -5,6 +5,7 @@
  * What operators see and do is kept under `<queue>:ops:`, so that no queue has such a name by chance:
  *
  * - `paused`: there while the queue is paused.
+ * - `watched`: the jobs whose steps somebody wants to hear of.
  * @module
  */
 
@@ -13,7 +14,12 @@ export const OPS = ":ops:";
 
 /** The keys that every script gets, in the order the prelude names them. */
 export function scriptKeys(prefix: string, queueName: string): string[] {
-  return [queueName, wakeKey(queueName), abortKey(prefix), `${queueName}:leases`];
+  return [
+    queueName,
+    wakeKey(queueName),
+    abortKey(prefix),
+    `${queueName}:leases`,
+  ];
 }
 
 /** The list whose one element wakes an idle worker. */
@@ -28,6 +34,16 @@ export function wakeKey(queueName: string): string {
  */
 export function doneChannel(prefix: string, jobId: string): string {
   return `${prefix}done:${/^([^@]+)@/.exec(jobId)?.[1] ?? jobId}`;
+}
+
+/** The channel on which the steps of a queue's watched jobs are told; `TELL` has the messages. */
+export function newsChannel(queueName: string): string {
+  return `${queueName}:events`;
+}
+
+/** The key of what a job has told of its progress: time, starts, number, a colon, the value. */
+export function progressKey(prefix: string, jobId: string): string {
+  return `${prefix}progress:${jobId}`;
 }
 
 /** The key of a job's result; with `*` the pattern of all. */

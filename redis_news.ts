@@ -1,22 +1,29 @@
 /**
- * The news that jobs have finished: one connection for all who wait, one subscription a channel.
+ * The news of jobs, their steps and their ends: one connection for all who wait, one subscription a
+ * channel.
  * @module
  */
 import type { RedisConnection } from "./redis_connection.ts";
-import { doneChannel } from "./redis_keys.ts";
-import type { FinishListener } from "./store.ts";
+import { doneChannel, newsChannel } from "./redis_keys.ts";
+import type { FinishListener, JobNews, NewsListener, ProgressReport } from "./store.ts";
+
+const decoder = new TextDecoder();
+
+/** Called with what a message says of one job. */
+type Listener = (news: Uint8Array, fields: readonly string[]) => void;
 
 /** Those who wait for news on one channel, by job id. */
 interface Line {
-  readonly listeners: Map<string, Set<FinishListener>>;
+  readonly listeners: Map<string, Set<Listener>>;
   readonly subscribed: Promise<AsyncDisposable>;
 }
 
-/** Tells listeners of the ends of their jobs. */
+/** Tells listeners what happens to their jobs. */
 export class RedisNews {
   readonly #prefix: string;
   readonly #connect: () => Promise<RedisConnection>;
   readonly #lines: Map<string, Line> = new Map();
+  readonly #watchers: Set<NewsListener> = new Set();
   #connection: Promise<RedisConnection> | undefined;
 
   /** Takes the key prefix, and what opens the connection when the first one wants to listen. */
@@ -27,7 +34,39 @@ export class RedisNews {
 
   /** Calls back when the job finishes; resolves once nothing can be missed any more. */
   async listen(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
-    const channel = doneChannel(this.#prefix, jobId);
+    const onNews: Listener = (record) => listener(record.length > 0 ? record : undefined);
+    return await this.#join(doneChannel(this.#prefix, jobId), jobId, onNews, isShared(jobId));
+  }
+
+  /** Calls back with the steps of a watched job, and when some may have been missed. */
+  async watch(queueName: string, jobId: string, listener: NewsListener): Promise<AsyncDisposable> {
+    const onNews: Listener = (value, fields) => {
+      const news = readNews(fields, value);
+      if (news) listener(news);
+    };
+    const line = await this.#join(newsChannel(queueName), jobId, onNews, false);
+    this.#watchers.add(listener);
+    return {
+      [Symbol.asyncDispose]: async () => {
+        this.#watchers.delete(listener);
+        await line[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  /** Forgets the connection, which its owner has closed. */
+  reset(): void {
+    this.#lines.clear();
+    this.#connection = undefined;
+    this.#watchers.clear();
+  }
+
+  async #join(
+    channel: string,
+    jobId: string,
+    listener: Listener,
+    staysOpen: boolean,
+  ): Promise<AsyncDisposable> {
     let line = this.#lines.get(channel);
     if (line === undefined) this.#lines.set(channel, line = this.#openLine(channel));
     const { listeners, subscribed } = line;
@@ -35,31 +74,25 @@ export class RedisNews {
     listeners.set(jobId, waiting.add(listener));
     const leave = async () => {
       waiting.delete(listener);
-      if (waiting.size === 0) listeners.delete(jobId);
-      if (listeners.size > 0 || isShared(jobId) || this.#lines.get(channel) !== line) return;
+      if (waiting.size === 0 && listeners.get(jobId) === waiting) listeners.delete(jobId);
+      if (listeners.size > 0 || staysOpen || this.#lines.get(channel) !== line) return;
       this.#lines.delete(channel);
       await (await subscribed)[Symbol.asyncDispose]();
     };
     try {
       await subscribed;
     } catch (error) {
-      this.#lines.delete(channel);
+      if (this.#lines.get(channel) === line) this.#lines.delete(channel);
       throw error;
     }
     return { [Symbol.asyncDispose]: leave };
   }
 
-  /** Forgets the connection, which its owner has closed. */
-  reset(): void {
-    this.#lines.clear();
-    this.#connection = undefined;
-  }
-
   #openLine(channel: string): Line {
     const listeners: Line["listeners"] = new Map();
     const onMessage = (message: Uint8Array) => {
-      const { jobId, record } = readMessage(message);
-      for (const listener of listeners.get(jobId) ?? []) listener(record);
+      const { jobId, fields, value } = readMessage(message);
+      for (const listener of listeners.get(jobId) ?? []) listener(value, fields);
     };
     const subscribe = async () => (await this.#connected()).subscribe(channel, onMessage);
     return { listeners, subscribed: subscribe() };
@@ -68,13 +101,20 @@ export class RedisNews {
   #connected(): Promise<RedisConnection> {
     const connect = async () => {
       try {
-        return await this.#connect();
+        const connection = await this.#connect();
+        // It lasts as long as the connection does.
+        connection.onReconnect(() => this.#tellOfGap());
+        return connection;
       } catch (error) {
         this.#connection = undefined;
         throw error;
       }
     };
     return this.#connection ??= connect();
+  }
+
+  #tellOfGap(): void {
+    for (const listener of [...this.#watchers]) listener({ kind: "gap" });
   }
 }
 
@@ -86,10 +126,44 @@ function isShared(jobId: string): boolean {
   return CALL_ID.test(jobId);
 }
 
-/** Takes a message apart; `doneChannel` says what it is made of. */
-function readMessage(message: Uint8Array): { jobId: string; record: Uint8Array | undefined } {
+/** What a message is made of; the length of its id is the last thing before the first colon. */
+interface Message {
+  readonly fields: readonly string[];
+  readonly jobId: string;
+  readonly value: Uint8Array;
+}
+
+/** Takes a message apart; `doneChannel` and `TELL` say what it is made of. */
+function readMessage(message: Uint8Array): Message {
   const colon = message.indexOf(0x3a);
-  const end = colon + 1 + Number(new TextDecoder().decode(message.subarray(0, colon)));
-  const jobId = new TextDecoder().decode(message.subarray(colon + 1, end));
-  return { jobId, record: end < message.length ? message.subarray(end) : undefined };
+  const fields = decoder.decode(message.subarray(0, colon)).split(",");
+  const end = colon + 1 + Number(fields.at(-1));
+  const jobId = decoder.decode(message.subarray(colon + 1, end));
+  return { fields, jobId, value: message.subarray(end) };
+}
+
+/** What a message says; undefined for what no script of ours has sent. */
+function readNews(fields: readonly string[], value: Uint8Array): JobNews | undefined {
+  const [kind, ...numbers] = fields;
+  const [at = NaN, starts = NaN, number = NaN] = numbers.map(Number);
+  if (Number.isNaN(at + starts + number)) return undefined;
+  switch (kind) {
+    case "started":
+      return { kind, at, starts };
+    case "progress":
+      return { kind, at, starts, nth: number, value };
+    case "retried":
+      return { kind, at, starts, dueAt: number };
+    default:
+      return undefined;
+  }
+}
+
+/** What a progress key holds; undefined if it is no report. */
+export function readReport(report: Uint8Array): ProgressReport | undefined {
+  const colon = report.indexOf(0x3a);
+  const numbers = decoder.decode(report.subarray(0, colon)).split(",").map(Number);
+  const [at = NaN, starts = NaN, nth = NaN] = numbers;
+  if (colon < 0 || Number.isNaN(at + starts + nth)) return undefined;
+  return { at, starts, nth, value: report.subarray(colon + 1) };
 }

@@ -30,6 +30,7 @@ local function lock_key(id) return prefix .. 'in-progress:' .. id end
 local function starts_key(id) return prefix .. 'retry:' .. id end
 local function handbacks_key(id) return prefix .. 'handbacks:' .. id end
 local function result_key(id) return prefix .. 'result:' .. id end
+local function progress_key(id) return prefix .. 'progress:' .. id end
 local function lease_member(id, score) return score .. ':' .. id end
 local function ops_key(name) return QUEUE .. ':ops:' .. name end
 
@@ -84,6 +85,23 @@ end
 `;
 
 /**
+ * Tells a step of a job that is watched: those are the members of the set `watched`, by the time
+ * until which somebody asked for it. A step more or less told does no harm.
+ *
+ * A message is `kind,now,starts,number,length of the id in bytes:`, the id, and the value; the
+ * number is that of a report, or the time until which the job waits.
+ */
+export const TELL: string = String.raw`
+local function tell(kind, id, starts, number, value)
+  local head = string.format('%s,%.0f,%d,%s,%d:', kind, now, starts, number, #id)
+  redis.pcall('PUBLISH', QUEUE .. ':events', head .. id .. (value or ''))
+end
+`;
+
+/** What a job has reported is kept this much longer than the lease it is renewed with. */
+export const PROGRESS_KEEP_MS = 600_000;
+
+/**
  * Accepts jobs, all or none.
  *
  * Arguments: extra ms until expiry; `again` = "1" if an earlier reply may have been lost; a nonce
@@ -134,7 +152,7 @@ for i = 5, #ARGV, 3 do
     local ttl = tonumber(expires) or (math.max(score, now) - now + extra)
     redis.call('SET', job_key(id), ARGV[i + 1], 'PX', string.format('%.0f', ttl))
     if not fresh then
-      redis.call('DEL', starts_key(id), handbacks_key(id))
+      redis.call('DEL', starts_key(id), handbacks_key(id), progress_key(id))
       redis.call('ZREM', ABORT, id)
     end
     if slot ~= '' then
@@ -170,16 +188,16 @@ return replies
  * result is removed; if due work is left, the next worker is woken. While the queue is paused,
  * nothing is taken.
  */
-const CLAIM = String.raw`
+const CLAIM = TELL + String.raw`
 local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 write_even_when_full()
 local lease_end = string.format('%.0f', now + lease + 5)
 local last_try = tonumber(ARGV[5]) or math.huge
 local claimed, taken = {}, 0
 
--- Both are rarely there: one command tells that none is.
-local has_aborts = redis.call('EXISTS', ABORT, ops_key('paused')) > 0
-if has_aborts and redis.call('EXISTS', ops_key('paused')) == 1 then
+-- These are rarely there: one command tells that none is.
+local has_marks = redis.call('EXISTS', ABORT, ops_key('paused'), ops_key('watched')) > 0
+if has_marks and redis.call('EXISTS', ops_key('paused')) == 1 then
   return {string.format('%.0f', now), false, redis.call('ZCARD', QUEUE)}
 end
 
@@ -200,7 +218,8 @@ local function take_all(ids, scores, suspect)
     keys[#keys + 1] = handbacks_key(id)
   end
   local values = redis.call('MGET', unpack(keys))
-  local aborts = has_aborts and redis.call('ZMSCORE', ABORT, unpack(ids)) or {}
+  local aborts = has_marks and redis.call('ZMSCORE', ABORT, unpack(ids)) or {}
+  local watched = has_marks and redis.pcall('ZMSCORE', ops_key('watched'), unpack(ids)) or {}
   local queue_entries, lease_entries = {}, {}
   for i, id in ipairs(ids) do
     local payload = values[3 * i - 2]
@@ -219,6 +238,7 @@ local function take_all(ids, scores, suspect)
       claimed[n + 4] = string.format(
         '%d,%d,%d,%d', starts, handbacks, aborts[i] and 1 or 0, suspect and 1 or 0)
       taken = taken + 1
+      if payload and watched[i] then tell('started', id, starts, '') end
     end
   end
   if #queue_entries > 0 then
@@ -325,6 +345,7 @@ for i = 3, #ARGV, 3 do
     redis.call('SET', lock_key(id), token, 'PX', lease)
     redis.call('ZADD', QUEUE, 'XX', lease_end, id)
     redis.call('ZADD', LEASES, lease_end, lease_member(id, score))
+    redis.call('PEXPIRE', progress_key(id), lease + ${PROGRESS_KEEP_MS})
   end
   replies[#replies + 1] = mine and '1' or '0'
 end
@@ -422,9 +443,9 @@ return table.concat(replies)
  *
  * Replies a string with "1" done, "0" refused, "2" done but the job expires before it is due, each.
  */
-const GIVE_BACK = String.raw`
+const GIVE_BACK = TELL + String.raw`
 write_even_when_full()
-local replies = {}
+local replies, has_watchers = {}, redis.call('EXISTS', ops_key('watched')) == 1
 for i = 3, #ARGV, 6 do
   local id, score, delay = ARGV[i], ARGV[i + 2], ARGV[i + 3]
   local reply = '0'
@@ -434,6 +455,9 @@ for i = 3, #ARGV, 6 do
     redis.call('SET', starts_key(id), ARGV[i + 4], 'EX', 88400)
     if ARGV[i + 5] == '1' then count_handback(id) end
     wake_for(tonumber(due))
+    if has_watchers and redis.pcall('ZSCORE', ops_key('watched'), id) then
+      tell('retried', id, ARGV[i + 4], due)
+    end
     local ttl = redis.call('PTTL', job_key(id))
     reply = delay ~= '' and ttl ~= -1 and tonumber(due) - now > ttl and '2' or '1'
   end
@@ -510,13 +534,13 @@ return 'aborted'
  *
  * Replies now, result or nil, payload or nil, 1 if there is a job, 1 if it is locked, score or nil.
  */
-const LOOK_UP = String.raw`
+export const LOOK_UP: string = String.raw`
 local id = ARGV[2]
 local function read(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value
 end
-return {
+local known = {
   string.format('%.0f', now),
   read(result_key(id)),
   ARGV[3] == '1' and read(job_key(id)),
@@ -542,5 +566,5 @@ export const scripts = {
   releaseUnknown: script(RELEASE_UNKNOWN),
   wake: script(WAKE_ONE),
   abort: script(ABORT_JOB),
-  lookUp: script(LOOK_UP),
+  lookUp: script(`${LOOK_UP}return known`),
 } as const;

@@ -3,15 +3,25 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { QueueConnectionError } from "./errors.ts";
 import {
   type Argument,
   type ClientFactory,
   RedisConnection,
   type Reply,
 } from "./redis_connection.ts";
-import { abortKey, jobKey, OPS, resultKey, scriptKeys, wakeKey } from "./redis_keys.ts";
+import { eventScripts } from "./redis_event_scripts.ts";
+import {
+  abortKey,
+  jobKey,
+  OPS,
+  progressKey,
+  resultKey,
+  scriptKeys,
+  wakeKey,
+} from "./redis_keys.ts";
 import { RedisInspection } from "./redis_inspection.ts";
-import { RedisNews } from "./redis_news.ts";
+import { readReport, RedisNews } from "./redis_news.ts";
 import { type Script, scripts } from "./redis_scripts.ts";
 import type { RedisTarget } from "./redis_settings.ts";
 import type {
@@ -20,9 +30,13 @@ import type {
   Finish,
   FinishListener,
   GiveBack,
+  JobObservation,
   JobSnapshot,
   Lease,
   NewJob,
+  NewProgress,
+  NewsListener,
+  ProgressReport,
   QueueEntry,
   Settled,
   Store,
@@ -260,21 +274,54 @@ export class RedisStore implements Store {
 
   async lookUp(queueName: string, jobId: string, withPayload: boolean): Promise<JobSnapshot> {
     const args = [jobId, withPayload ? "1" : "0"];
-    const reply = list(await this.#run(scripts.lookUp, queueName, () => args));
-    const [now, result, payload, hasPayload, locked, score] = reply;
-    return {
-      now: number(now),
-      result: Buffer.isBuffer(result) ? result : undefined,
-      payload: Buffer.isBuffer(payload) ? payload : undefined,
-      hasPayload: number(hasPayload) === 1,
-      locked: number(locked) === 1,
-      score: score === null || score === undefined ? undefined : number(score),
-    };
+    return readSnapshot(list(await this.#run(scripts.lookUp, queueName, () => args)));
   }
 
   async onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
     if (this.#target.maxConnections < 2) return { [Symbol.asyncDispose]: async () => {} };
     return await this.#news.listen(jobId, listener);
+  }
+
+  async report(
+    queueName: string,
+    reports: readonly NewProgress[],
+    leaseMs: number,
+  ): Promise<void> {
+    const rows = reports.map(({ lease, starts, nth, value }) => [
+      lease.jobId,
+      lease.token,
+      lease.score,
+      String(starts),
+      String(nth),
+      bytes(value),
+    ]);
+    await this.#runBatches(eventScripts.report, queueName, () => [String(leaseMs)], rows);
+  }
+
+  async readProgress(jobId: string): Promise<ProgressReport | undefined> {
+    const key = progressKey(this.prefix, jobId);
+    const reply = await this.#commands.command(["GET", key], key);
+    return Buffer.isBuffer(reply) ? readReport(reply) : undefined;
+  }
+
+  async observe(
+    queueName: string,
+    jobId: string,
+    watchMs: number,
+    withPayload: boolean,
+  ): Promise<JobObservation> {
+    const args = [jobId, withPayload ? "1" : "0", String(watchMs)];
+    const reply = list(await this.#run(eventScripts.observe, queueName, () => args));
+    const [starts, report] = reply.slice(6);
+    return {
+      ...readSnapshot(reply),
+      starts: Number(text(starts ?? 0)) || 0,
+      progress: Buffer.isBuffer(report) ? readReport(report) : undefined,
+    };
+  }
+
+  async onNews(queueName: string, jobId: string, listener: NewsListener): Promise<AsyncDisposable> {
+    return await this.#news.watch(queueName, jobId, listener);
   }
 
   async queueEntries(queueName: string): Promise<QueueEntry[]> {
@@ -363,6 +410,9 @@ export class RedisStore implements Store {
   }
 
   async #connectNews(): Promise<RedisConnection> {
+    if (this.#target.maxConnections < 2) {
+      throw new QueueConnectionError("maxConnections leaves no connection to listen on");
+    }
     const connection = this.#furtherConnection();
     try {
       await connection.connect();
@@ -416,6 +466,19 @@ function termsOf({ idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob): st
     expiresMs === undefined;
   if (isPlain) return "";
   return [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId].join(",");
+}
+
+/** What `LOOK_UP` replies. */
+function readSnapshot(reply: readonly Reply[]): JobSnapshot {
+  const [now, result, payload, hasPayload, locked, score] = reply;
+  return {
+    now: number(now),
+    result: Buffer.isBuffer(result) ? result : undefined,
+    payload: Buffer.isBuffer(payload) ? payload : undefined,
+    hasPayload: number(hasPayload) === 1,
+    locked: number(locked) === 1,
+    score: score === null || score === undefined ? undefined : number(score),
+  };
 }
 
 function settled(flags: string): Settled[] {

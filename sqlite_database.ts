@@ -10,8 +10,8 @@ import { type Connection, SqliteRunner } from "./sqlite_runner.ts";
 import type { Clock } from "./sqlite_tidying.ts";
 import { MEMORY } from "./sqlite_settings.ts";
 import { Signals } from "./sqlite_signals.ts";
-import type { Statements } from "./sqlite_statements.ts";
-import type { FinishListener } from "./store.ts";
+import type { NewsRow, Query, ResultRow, Statements } from "./sqlite_statements.ts";
+import type { Feed, FeedQueries, FeedRow } from "./sqlite_feed.ts";
 
 /** Which queue of which prefix is meant. */
 export interface Place {
@@ -19,8 +19,6 @@ export interface Place {
   readonly queueName?: string;
 }
 
-/** New results looked at in one step. */
-const NEWS_ROWS = 250;
 const CHECK_TIMEOUT_MS = 1_000;
 /** No row has this number. */
 const NOWHERE = -1;
@@ -45,10 +43,8 @@ export class SqliteDatabase {
   readonly #queues: Map<string, number> = new Map();
   #users = 0;
   #isChecking = false;
-  #hasMoreNews = false;
-  /** The file's version and the last result when changes of others were last looked at. */
+  /** The file's version when changes of others were last looked at. */
   #version = 0;
-  #lastSeq = 0;
 
   /** Use {@linkcode SqliteDatabase.acquire}. */
   constructor(path: string, clock: Clock, isShared: boolean) {
@@ -148,7 +144,7 @@ export class SqliteDatabase {
   /** Does `work`; returns what tells of it. */
   #write<T>(connection: Connection, place: Place, work: (scope: Scope) => T): () => T {
     const { sql } = connection;
-    const isUpToDate = this.signals.isListening && !this.#hasMoreNews &&
+    const isUpToDate = this.signals.isListening && !this.signals.hasMore &&
       readVersion(sql) === this.#version;
     const scope = this.#scope(sql, this.#makeRoom(sql, place));
     const result = work(scope);
@@ -161,7 +157,7 @@ export class SqliteDatabase {
 
   #scope(sql: Statements, { space = NOWHERE, queue = NOWHERE }: Room): Scope {
     const now = Math.floor(this.#clock());
-    return { sql, now, space, queue, entries: 0, wakes: false, finished: [] };
+    return { sql, now, space, queue, entries: 0, wakes: false, finished: [], news: [] };
   }
 
   /** Numbers that were given in a transaction that was undone must not be used. */
@@ -191,12 +187,10 @@ export class SqliteDatabase {
   }
 
   /** Tells this process what a transaction has done. */
-  #tell({ prefix, queueName }: Place, { wakes, finished }: Scope, isUpToDate: boolean): void {
-    if (wakes && queueName !== undefined) this.signals.wake(queueKey({ prefix, queueName }));
-    for (const end of finished) {
-      this.signals.announce(end);
-      if (isUpToDate) this.#lastSeq = end.seq;
-    }
+  #tell({ prefix, queueName }: Place, scope: Scope, isUpToDate: boolean): void {
+    if (scope.wakes && queueName !== undefined) this.signals.wake(queueKey({ prefix, queueName }));
+    announceAll(this.signals.news, scope.news, isUpToDate);
+    announceAll(this.signals.ends, scope.finished, isUpToDate);
   }
 
   /** Looks at what other processes have written, once the event loop is free. */
@@ -207,23 +201,29 @@ export class SqliteDatabase {
       const version = readVersion(sql);
       const hasChanged = version !== this.#version;
       const queues = hasChanged ? this.#queuesWithWork(sql) : [];
-      const mayHaveNews = this.signals.isListening && (hasChanged || this.#hasMoreNews);
-      const news = mayHaveNews ? sql.newResults.all(this.#lastSeq, NEWS_ROWS) : [];
-      const wanted = news.filter((end) => this.signals.isWanted(end))
-        .flatMap(({ seq }) => sql.resultAt.get(seq) ?? []);
+      const tellNews = hasChanged || this.signals.hasMore ? this.#catchUp(sql) : () => {};
       return () => {
         this.#version = version;
-        this.#lastSeq = news.at(-1)?.seq ?? this.#lastSeq;
-        this.#hasMoreNews = news.length === NEWS_ROWS;
-        for (const end of wanted) this.signals.announce(end);
+        tellNews();
         for (const key of queues) this.signals.wake(key);
       };
     });
     // A failure is none of a waiter's business: whoever is woken by a timer finds out.
     check.catch(() => {}).finally(() => {
       this.#isChecking = false;
-      if (this.#hasMoreNews) this.#checkChanges();
+      if (this.signals.hasMore) this.#checkChanges();
     });
+  }
+
+  /** Reads what others tell; a job's last steps come before its end. */
+  #catchUp(sql: Statements): () => void {
+    const { news, ends } = this.signals;
+    const tellNews = news.catchUp(newsQueries(sql));
+    const tellEnds = ends.catchUp(endQueries(sql));
+    return () => {
+      tellNews();
+      if (!news.hasMore) tellEnds();
+    };
   }
 
   /** Queues that have work for a worker that waits in this process. */
@@ -237,18 +237,61 @@ export class SqliteDatabase {
   }
 
   /** Calls back at a job's end, whoever records it. */
-  async subscribe(
+  onEnd(
     place: Place,
     jobId: string,
     timeoutMs: number,
-    listener: FinishListener,
+    listener: (row: ResultRow) => void,
+  ): Promise<Disposable> {
+    const { ends } = this.signals;
+    return this.#subscribe(ends, (sql) => sql.lastResult, place, jobId, timeoutMs, listener);
+  }
+
+  /** Calls back at each step of a job that is watched, whoever takes it. */
+  onNews(
+    place: Place,
+    jobId: string,
+    timeoutMs: number,
+    listener: (row: NewsRow) => void,
+  ): Promise<Disposable> {
+    const { news } = this.signals;
+    return this.#subscribe(news, (sql) => sql.lastNews, place, jobId, timeoutMs, listener);
+  }
+
+  async #subscribe<Row extends FeedRow>(
+    feed: Feed<Row>,
+    last: (sql: Statements) => Query<[], { readonly seq: number }>,
+    place: Place,
+    jobId: string,
+    timeoutMs: number,
+    listener: (row: Row) => void,
   ): Promise<Disposable> {
     if (!this.#spaces.has(place.prefix)) await this.write(place, timeoutMs, () => {});
-    const start = ({ sql, space }: Scope) => ({ seq: sql.lastResult.get()?.seq ?? 0, space });
+    const start = ({ sql, space }: Scope) => ({ seq: last(sql).get()?.seq ?? 0, space });
     return await this.read(place, timeoutMs, start, ({ seq, space }) => {
-      if (!this.signals.isListening) this.#lastSeq = seq;
-      return this.signals.subscribe(space, jobId, seq, listener);
+      const subscription = feed.subscribe(space, jobId, seq, listener);
+      this.signals.start();
+      return subscription;
     });
+  }
+}
+
+function newsQueries(sql: Statements): FeedQueries<NewsRow> {
+  return { newRows: sql.newNews, rowAt: sql.newsAt };
+}
+
+function endQueries(sql: Statements): FeedQueries<ResultRow> {
+  return { newRows: sql.newResults, rowAt: sql.resultAt };
+}
+
+function announceAll<Row extends FeedRow>(
+  feed: Feed<Row>,
+  rows: readonly Row[],
+  isUpToDate: boolean,
+): void {
+  for (const row of rows) {
+    feed.announce(row);
+    if (isUpToDate) feed.noteAnnounced(row.seq);
   }
 }
 

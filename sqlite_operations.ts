@@ -10,15 +10,19 @@ import type {
   ClaimReply,
   Finish,
   GiveBack,
+  JobObservation,
   JobSnapshot,
   Lease,
   NewJob,
+  NewProgress,
+  ProgressReport,
   Settled,
 } from "./store.ts";
 import {
   type DueRow,
   idOf,
   type JobRow,
+  type NewsRow,
   type ResultRow,
   type Statements,
   storedId,
@@ -36,10 +40,14 @@ export interface Scope {
   wakes: boolean;
   /** The jobs that have ended. */
   readonly finished: ResultRow[];
+  /** The steps of jobs that are watched. */
+  readonly news: NewsRow[];
 }
 
 /** The lock ends before the entry becomes due, so that no claim finds it locked. */
 const LOCK_GAP_MS = 5;
+/** What a job has told of its progress is kept this much longer than the lease it is renewed with. */
+const PROGRESS_KEEP_MS = 600_000;
 /** The last instant of a `Date`. */
 const LAST_INSTANT = 8.64e15;
 /** More tries than any job has. */
@@ -70,6 +78,7 @@ function accept(scope: Scope, job: NewJob, score: number, extraMs: number): bool
   const isGiven = job.idKind !== "random"; // a random one is new, so nobody has to look
   const row = isGiven ? sql.findJob.get(space, jobId) : undefined;
   if (isGiven && isTaken(scope, jobId, job, score, row)) return false;
+  if (isGiven) sql.dropProgress.run(space, jobId);
   const key = place(scope, jobId, score, row);
   const ttl = job.expiresMs ?? Math.max(score, now) - now + extraMs;
   sql.putPayload.run(key, stored(now + ttl), job.payload);
@@ -175,6 +184,7 @@ function take(scope: Scope, row: DueRow, token: string, leaseMs: number): Claim 
   const jobToken = `${token}:${jobId}`;
   const lockedUntil = stored(now + leaseMs);
   sql.takeLease.run(lockedUntil + LOCK_GAP_MS, lockedUntil, score, storedId(jobToken), starts, job);
+  if (payload !== null) tell(scope, row, job_id, "started", starts, 0, null);
   return {
     jobId,
     token: jobToken,
@@ -195,6 +205,8 @@ export function renew(scope: Scope, leases: readonly Lease[], leaseMs: number): 
     if (!row || !isMine(scope, row, lease)) return false;
     const token = storedId(lease.token);
     scope.sql.renewLease.run(lockedUntil + LOCK_GAP_MS, lockedUntil, token, row.job);
+    const keepUntil = stored(scope.now + leaseMs + PROGRESS_KEEP_MS);
+    scope.sql.renewProgress.run(keepUntil, scope.space, storedId(lease.jobId));
     return true;
   });
 }
@@ -226,6 +238,7 @@ export function giveBack(scope: Scope, jobs: readonly GiveBack[]): Settled[] {
     const due = stored(deferMs === undefined ? Number(lease.score) : scope.now + deferMs);
     scope.sql.giveBack.run(due, starts, kind === "release" ? 1 : 0, row.job);
     wakeFor(scope, due);
+    tell(scope, row, storedId(lease.jobId), "retried", starts, due, null);
     const expires = deferMs !== undefined && due > (row.expires_at ?? 0);
     return expires ? "expires_first" : "done";
   });
@@ -284,13 +297,67 @@ export function lookUp(scope: Scope, givenId: string, withPayload: boolean): Job
   };
 }
 
-/** Removes up to `limit` rows of each kind that have expired, results `before` then; tells whether there may be more. */
+/** Keeps what jobs tell of their progress, and tells those who watch. */
+export function report(scope: Scope, reports: readonly NewProgress[], leaseMs: number): void {
+  const { sql, space, now } = scope;
+  const expiresAt = stored(now + leaseMs + PROGRESS_KEEP_MS);
+  for (const { lease, starts, nth, value } of reports) {
+    const row = findEntry(scope, lease);
+    if (!row || !isMine(scope, row, lease)) continue;
+    const jobId = storedId(lease.jobId);
+    sql.putProgress.run(space, jobId, expiresAt, now, starts, nth, value);
+    tell(scope, row, jobId, "progress", starts, nth, value);
+  }
+}
+
+/** What a job has reported last. */
+export function readProgress(
+  { sql, space, now }: Scope,
+  jobId: string,
+): ProgressReport | undefined {
+  const row = sql.readProgress.get(space, storedId(jobId), now);
+  return row && { ...row };
+}
+
+/** Reads what is known of a job, and has its steps told from now on. */
+export function observe(
+  scope: Scope,
+  jobId: string,
+  watchMs: number,
+  withPayload: boolean,
+): JobObservation {
+  const { sql, space, now } = scope;
+  sql.watch.run(stored(now + watchMs), space, storedId(jobId));
+  const starts = sql.findJob.get(space, storedId(jobId))?.starts ?? 0;
+  const progress = readProgress(scope, jobId);
+  return { ...lookUp(scope, jobId, withPayload), starts, progress };
+}
+
+/** Tells a step of a job, if somebody watches. */
+function tell(
+  { sql, space, now, news }: Scope,
+  { watched_until: watchedUntil }: Pick<JobRow, "watched_until">,
+  jobId: string,
+  kind: NewsRow["kind"],
+  starts: number,
+  number: number,
+  value: Uint8Array | null,
+): void {
+  if (watchedUntil === null || watchedUntil <= now) return;
+  const { lastInsertRowid } = sql.putNews.run(space, jobId, now, kind, starts, number, value);
+  const seq = Number(lastInsertRowid);
+  news.push({ seq, space, job_id: jobId, at: now, kind, starts, number, value });
+}
+
+/** Removes up to `limit` rows of each kind that have expired, results and news `before` then; tells whether there may be more. */
 export function sweep(sql: Statements, now: number, before: number, limit: number): boolean {
   const payloads = Number(sql.sweepPayloads.run(now, limit).changes);
   const results = Number(sql.sweepResults.run(before, limit).changes);
+  const progress = Number(sql.sweepProgress.run(now, limit).changes);
+  const news = Number(sql.sweepNews.run(before, limit).changes);
   sql.sweepLocks.run(now);
   sql.sweepHealth.run(now);
-  return payloads === limit || results === limit;
+  return [payloads, results, progress, news].includes(limit);
 }
 
 function record(scope: Scope, jobId: string, result: Uint8Array, expiresAt: number | null): void {

@@ -32,6 +32,10 @@ const APPLICATION_ID = 0x61727153;
  * - `health`: the workers' signs of life.
  * - `workers`: what live workers report of themselves.
  * - `counts`: what ended in a minute, by name, and under minute 0 since counting began.
+ * - `jobs.watched_until`: as long as that somebody wants to hear of a job's steps.
+ * - `progress`: what jobs have told of their progress.
+ * - `news`: the steps of jobs that are watched, numbered as results are. They stand there for other
+ *   processes, for some seconds.
  */
 export const MIGRATIONS: readonly string[] = [
   `
@@ -112,6 +116,30 @@ export const MIGRATIONS: readonly string[] = [
     count INTEGER NOT NULL,
     PRIMARY KEY (queue, minute, name)
   ) STRICT, WITHOUT ROWID;
+`,
+  `
+  ALTER TABLE jobs ADD COLUMN watched_until INTEGER;
+  CREATE TABLE progress (
+    space INTEGER NOT NULL,
+    job_id TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    nth INTEGER NOT NULL,
+    value BLOB NOT NULL,
+    UNIQUE (space, job_id)
+  ) STRICT;
+  CREATE INDEX progress_by_expiry ON progress (expires_at);
+  CREATE TABLE news (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    space INTEGER NOT NULL,
+    job_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    starts INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    value BLOB
+  ) STRICT;
 `,
 ];
 

@@ -8,8 +8,8 @@
  */
 import { type FSWatcher, watch } from "node:fs";
 import process from "node:process";
-import type { ResultRow } from "./sqlite_statements.ts";
-import type { FinishListener } from "./store.ts";
+import { Feed } from "./sqlite_feed.ts";
+import type { NewsRow, ResultRow } from "./sqlite_statements.ts";
 
 /** A wait for a wake-up ends after this time, as it does on other stores. */
 const WAIT_MS = 5_000;
@@ -33,16 +33,13 @@ interface Line {
   earliest: number;
 }
 
-interface Subscription {
-  readonly listener: FinishListener;
-  /** The number of the last result it was told of. */
-  seq: number;
-}
-
 /** Who waits in this process, and for what. */
 export class Signals {
   readonly #lines: Map<string, Line> = new Map();
-  readonly #subscriptions: Map<string, Set<Subscription>> = new Map();
+  /** Those who wait for the ends of jobs. */
+  readonly ends: Feed<ResultRow> = new Feed();
+  /** Those who watch the steps of jobs. */
+  readonly news: Feed<NewsRow> = new Feed();
   readonly #changes: ForeignChanges | undefined;
 
   /** Takes the log that other processes write to, if there can be any, and whom to tell of it. */
@@ -57,9 +54,14 @@ export class Signals {
     return this.isListening || this.waitedQueues.length > 0;
   }
 
-  /** Whether anybody waits for a job's end. */
+  /** Whether anybody waits for what happens to a job. */
   get isListening(): boolean {
-    return this.#subscriptions.size > 0;
+    return this.ends.isListening || this.news.isListening;
+  }
+
+  /** Whether there may be something to tell that nobody has looked at. */
+  get hasMore(): boolean {
+    return this.ends.hasMore || this.news.hasMore;
   }
 
   /** The queues on which workers wait. */
@@ -109,42 +111,15 @@ export class Signals {
     });
   }
 
+  /** Notices what other processes write, for as long as anybody waits. */
+  start(): void {
+    this.#changes?.start();
+  }
+
   /** Ends all waiting of `owner`. */
   stopWaiting(owner: object): void {
     for (const { waiters } of this.#lines.values()) {
       for (const waiter of waiters) if (waiter.owner === owner) waiter.resolve(false);
-    }
-  }
-
-  /** Calls back for each end of a job recorded after `seq`, until disposed. */
-  subscribe(space: number, jobId: string, seq: number, listener: FinishListener): Disposable {
-    const key = jobKey(space, jobId);
-    const subscription = { listener, seq };
-    const others = this.#subscriptions.get(key) ?? new Set();
-    this.#subscriptions.set(key, others.add(subscription));
-    this.#changes?.start();
-    return {
-      [Symbol.dispose]: () => {
-        others.delete(subscription);
-        if (others.size === 0 && this.#subscriptions.get(key) === others) {
-          this.#subscriptions.delete(key);
-        }
-      },
-    };
-  }
-
-  /** Whether somebody waits for this job's end and was not told of it. */
-  isWanted({ space, job_id, seq }: Omit<ResultRow, "record">): boolean {
-    const subscriptions = this.#subscriptions.get(jobKey(space, job_id)) ?? [];
-    return [...subscriptions].some((subscription) => subscription.seq < seq);
-  }
-
-  /** Tells of a job's end whoever waits for it and does not know. */
-  announce({ space, job_id, seq, record }: ResultRow): void {
-    for (const subscription of this.#subscriptions.get(jobKey(space, job_id)) ?? []) {
-      if (subscription.seq >= seq) continue;
-      subscription.seq = seq;
-      subscription.listener(record);
     }
   }
 
@@ -155,7 +130,8 @@ export class Signals {
       for (const waiter of waiters) waiter.resolve(false);
     }
     this.#lines.clear();
-    this.#subscriptions.clear();
+    this.ends.clear();
+    this.news.clear();
   }
 
   #line(key: string): Line {
@@ -164,10 +140,6 @@ export class Signals {
     this.#lines.set(key, line);
     return line;
   }
-}
-
-function jobKey(space: number, jobId: string): string {
-  return `${space}:${jobId}`;
 }
 
 /** Notices that somebody may have written to the file; stops by itself when nobody cares. */

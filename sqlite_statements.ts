@@ -33,6 +33,7 @@ export interface JobRow {
   readonly locked_until: number | null;
   readonly lease_until: number | null;
   readonly lease_score: number | null;
+  readonly watched_until: number | null;
   readonly expires_at: number | null;
 }
 
@@ -45,6 +46,7 @@ export interface DueRow {
   readonly starts: number;
   readonly handbacks: number;
   readonly abort_asked: number;
+  readonly watched_until: number | null;
 }
 
 /** A job whose lease is held. */
@@ -69,6 +71,27 @@ export interface ResultRow {
   readonly space: number;
   readonly job_id: string;
   readonly record: Uint8Array;
+}
+
+/** A step of a job that is watched. */
+export interface NewsRow {
+  readonly seq: number;
+  readonly space: number;
+  readonly job_id: string;
+  readonly at: number;
+  readonly kind: "started" | "progress" | "retried";
+  readonly starts: number;
+  /** The number of a report, or the time until which the job waits. */
+  readonly number: number;
+  readonly value: Uint8Array | null;
+}
+
+/** What a job has told of its progress. */
+export interface ProgressRow {
+  readonly at: number;
+  readonly starts: number;
+  readonly nth: number;
+  readonly value: Uint8Array;
 }
 
 /** How long the log is; both are -1 where there is none. */
@@ -100,7 +123,7 @@ const SQL = {
   /** One job by its id, with the expiry of its payload. */
   findJob: `
     SELECT job, queue, score, starts, handbacks, token, locked_until, lease_until, lease_score,
-      expires_at
+      watched_until, expires_at
     FROM jobs LEFT JOIN payloads USING (job) WHERE space = ? AND job_id = ?`,
   /** A new entry; nothing if the id has one. */
   addJob: "INSERT OR IGNORE INTO jobs (space, job_id, queue, score) VALUES (?, ?, ?, ?)",
@@ -124,17 +147,17 @@ const SQL = {
 
   /** Jobs whose lease has run out and whose next try is not the last yet, the longest ago first. */
   findOrphans: `
-    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked
+    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked, watched_until
     FROM jobs WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks < ?
     ORDER BY lease_until, lease_score, job LIMIT ?`,
   /** The job whose lease has run out the longest ago, of those whose next try is the last. */
   findSuspect: `
-    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked
+    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked, watched_until
     FROM jobs WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks >= ?
     ORDER BY lease_until, lease_score, job LIMIT 1`,
   /** Jobs that are due, by score and then as they came; ids that are locked are passed over. */
   findDue: `
-    SELECT job, job_id, score, starts, handbacks, abort_asked
+    SELECT job, job_id, score, starts, handbacks, abort_asked, watched_until
     FROM jobs WHERE queue = ?1 AND score <= ?2 AND NOT EXISTS (
       SELECT 1 FROM locks
       WHERE locks.space = jobs.space AND locks.job_id = jobs.job_id AND locks.expires_at > ?2
@@ -203,6 +226,32 @@ const SQL = {
   /** Whether an id is locked. */
   hasLock: "SELECT 1 AS found FROM locks WHERE space = ? AND job_id = ? AND expires_at > ?",
 
+  /** Has a job's steps told for a while. */
+  watch: "UPDATE jobs SET watched_until = ? WHERE space = ? AND job_id = ?",
+  /** Tells a step of a job. */
+  putNews: `
+    INSERT INTO news (space, job_id, at, kind, starts, number, value)
+    VALUES (?, ?, ?, ?, ?, ?, ?)`,
+  /** The steps after one, without what they say. */
+  newNews: "SELECT seq, space, job_id FROM news WHERE seq > ? ORDER BY seq LIMIT ?",
+  /** One step by number. */
+  newsAt: `
+    SELECT seq, space, job_id, at, kind, starts, number, value FROM news WHERE seq = ?`,
+  /** The number of the last step ever told. */
+  lastNews: "SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'news'",
+  /** Keeps what a job tells of its progress, over what it told before. */
+  putProgress: `
+    INSERT OR REPLACE INTO progress (space, job_id, expires_at, at, starts, nth, value)
+    VALUES (?, ?, ?, ?, ?, ?, ?)`,
+  /** What a job told last. */
+  readProgress: `
+    SELECT at, starts, nth, value FROM progress
+    WHERE space = ? AND job_id = ? AND expires_at > ?`,
+  /** Keeps it longer. */
+  renewProgress: "UPDATE progress SET expires_at = ? WHERE space = ? AND job_id = ?",
+  /** Forgets what an earlier incarnation told. */
+  dropProgress: "DELETE FROM progress WHERE space = ? AND job_id = ?",
+
   /** Writes a sign of life. */
   putHealth: "INSERT OR REPLACE INTO health (space, key, text, expires_at) VALUES (?, ?, ?, ?)",
   /** Reads a sign of life. */
@@ -210,11 +259,13 @@ const SQL = {
   /** Removes a sign of life. */
   dropHealth: "DELETE FROM health WHERE space = ? AND key = ?",
 
-  /** Whether payloads, locks or signs of life have expired, or results some time ago. */
+  /** Whether payloads, locks, progress or signs of life have expired, or results and news some time ago. */
   hasExpired: `
     SELECT EXISTS (SELECT 1 FROM payloads WHERE expires_at <= ?1)
       OR EXISTS (SELECT 1 FROM results WHERE expires_at <= ?2)
       OR EXISTS (SELECT 1 FROM locks WHERE expires_at <= ?1)
+      OR EXISTS (SELECT 1 FROM progress WHERE expires_at <= ?1)
+      OR EXISTS (SELECT 1 FROM (SELECT at FROM news ORDER BY seq LIMIT 1) WHERE at <= ?2)
       OR EXISTS (SELECT 1 FROM health WHERE expires_at <= ?1) AS found`,
   /** Removes up to so many expired payloads; their entries stay until a worker reports them. */
   sweepPayloads: `
@@ -222,6 +273,12 @@ const SQL = {
   /** Removes up to so many expired results. */
   sweepResults: `
     DELETE FROM results WHERE seq IN (SELECT seq FROM results WHERE expires_at <= ? LIMIT ?)`,
+  /** Removes up to so much expired progress. */
+  sweepProgress: `
+    DELETE FROM progress WHERE rowid IN (SELECT rowid FROM progress WHERE expires_at <= ? LIMIT ?)`,
+  /** Removes up to so many of the oldest news. */
+  sweepNews: `
+    DELETE FROM news WHERE seq IN (SELECT seq FROM news WHERE at <= ? ORDER BY seq LIMIT ?)`,
   /** Removes expired locks. */
   sweepLocks: "DELETE FROM locks WHERE expires_at <= ?",
   /** Removes expired signs of life. */
@@ -321,12 +378,43 @@ export interface Statements {
   readonly lastResult: Query<[], { readonly seq: number }>;
   readonly putLock: Query<[space: number, jobId: string, expiresAt: number]>;
   readonly hasLock: Query<[space: number, jobId: string, now: number], { readonly found: number }>;
+  readonly watch: Query<[until: number, space: number, jobId: string]>;
+  readonly putNews: Query<
+    [
+      space: number,
+      jobId: string,
+      at: number,
+      kind: NewsRow["kind"],
+      starts: number,
+      number: number,
+      value: Uint8Array | null,
+    ]
+  >;
+  readonly newNews: Query<[afterSeq: number, limit: number], Omit<ResultRow, "record">>;
+  readonly newsAt: Query<[seq: number], NewsRow>;
+  readonly lastNews: Query<[], { readonly seq: number }>;
+  readonly putProgress: Query<
+    [
+      space: number,
+      jobId: string,
+      expiresAt: number,
+      at: number,
+      starts: number,
+      nth: number,
+      value: Uint8Array,
+    ]
+  >;
+  readonly readProgress: Query<[space: number, jobId: string, now: number], ProgressRow>;
+  readonly renewProgress: Query<[expiresAt: number, space: number, jobId: string]>;
+  readonly dropProgress: Query<[space: number, jobId: string]>;
   readonly putHealth: Query<[space: number, key: string, text: string, expiresAt: number]>;
   readonly readHealth: Query<[space: number, key: string, now: number], { readonly text: string }>;
   readonly dropHealth: Query<[space: number, key: string]>;
   readonly hasExpired: Query<[now: number, before: number], { readonly found: number }>;
   readonly sweepPayloads: Query<[now: number, limit: number]>;
   readonly sweepResults: Query<[now: number, limit: number]>;
+  readonly sweepProgress: Query<[now: number, limit: number]>;
+  readonly sweepNews: Query<[before: number, limit: number]>;
   readonly sweepLocks: Query<[now: number]>;
   readonly sweepHealth: Query<[now: number]>;
   readonly begin: Query<[]>;

@@ -13,13 +13,16 @@ import {
   giveBack,
   hasDue,
   lookUp,
+  observe,
   queueState,
+  readProgress,
   releaseUnknown,
   renew,
+  report,
   type Scope,
 } from "./sqlite_operations.ts";
 import { sqliteAddress, type SqliteTarget } from "./sqlite_settings.ts";
-import { idOf, storedId } from "./sqlite_statements.ts";
+import { idOf, type NewsRow, storedId } from "./sqlite_statements.ts";
 import type { Clock } from "./sqlite_tidying.ts";
 import type {
   Claim,
@@ -27,9 +30,14 @@ import type {
   Finish,
   FinishListener,
   GiveBack,
+  JobNews,
+  JobObservation,
   JobSnapshot,
   Lease,
   NewJob,
+  NewProgress,
+  NewsListener,
+  ProgressReport,
   QueueEntry,
   Settled,
   Store,
@@ -204,7 +212,46 @@ export class SqliteStore implements Store {
   async onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
     const { timeoutMs } = this.#target;
     const place = { prefix: this.prefix };
-    const subscription = await this.#open.subscribe(place, storedId(jobId), timeoutMs, listener);
+    const onEnd = ({ record }: { readonly record: Uint8Array }) => listener(record);
+    const subscription = await this.#open.onEnd(place, storedId(jobId), timeoutMs, onEnd);
+    return {
+      [Symbol.asyncDispose]: () => Promise.resolve(subscription[Symbol.dispose]()),
+    };
+  }
+
+  async report(
+    queueName: string,
+    reports: readonly NewProgress[],
+    leaseMs: number,
+  ): Promise<void> {
+    await this.#writeBatches(queueName, reports, (scope, some) => {
+      report(scope, some, leaseMs);
+      return [];
+    });
+  }
+
+  readProgress(jobId: string): Promise<ProgressReport | undefined> {
+    return this.#read(undefined, (scope) => readProgress(scope, jobId));
+  }
+
+  observe(
+    queueName: string,
+    jobId: string,
+    watchMs: number,
+    withPayload: boolean,
+  ): Promise<JobObservation> {
+    return this.#write(queueName, (scope) => observe(scope, jobId, watchMs, withPayload));
+  }
+
+  async onNews(
+    _queueName: string,
+    jobId: string,
+    listener: NewsListener,
+  ): Promise<AsyncDisposable> {
+    const { timeoutMs } = this.#target;
+    const place = { prefix: this.prefix };
+    const onNews = (row: NewsRow) => listener(newsOf(row));
+    const subscription = await this.#open.onNews(place, storedId(jobId), timeoutMs, onNews);
     return {
       [Symbol.asyncDispose]: () => Promise.resolve(subscription[Symbol.dispose]()),
     };
@@ -301,6 +348,17 @@ export class SqliteStore implements Store {
       batches.push(this.#write(queueName, (scope) => work(scope, some)));
     }
     return (await Promise.all(batches)).flat();
+  }
+}
+
+function newsOf({ kind, at, starts, number, value }: NewsRow): JobNews {
+  switch (kind) {
+    case "started":
+      return { kind, at, starts };
+    case "progress":
+      return { kind, at, starts, nth: number, value: value ?? new Uint8Array() };
+    case "retried":
+      return { kind, at, starts, dueAt: number };
   }
 }
 

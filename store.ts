@@ -112,6 +112,54 @@ export interface JobSnapshot {
   readonly now: number;
 }
 
+/** What a running job has told of its progress. */
+export interface ProgressReport {
+  /** In which of the job's starts. */
+  readonly starts: number;
+  /** The number of the report within that start, from 1; it only grows. */
+  readonly nth: number;
+  /** When the store took it, epoch milliseconds. */
+  readonly at: number;
+  /** The encoded value. */
+  readonly value: Uint8Array;
+}
+
+/** The progress of a claimed job, to be told. */
+export interface NewProgress extends Pick<ProgressReport, "starts" | "nth" | "value"> {
+  /** What shows that the job is ours. */
+  readonly lease: Lease;
+}
+
+/** What a store knows of a job that is watched. */
+export interface JobObservation extends JobSnapshot {
+  /** How often the job was started, as far as that is known. */
+  readonly starts: number;
+  /** What it reported last. */
+  readonly progress: ProgressReport | undefined;
+}
+
+/**
+ * What happens to a job that is watched; its end is told by {@linkcode Store.onFinished}.
+ *
+ * - `started`: a worker has taken it, for the start of that number.
+ * - `progress`: its function has told how far it is.
+ * - `retried`: it went back to the queue, until `dueAt`.
+ * - `gap`: some of these may have been missed, so it is time to look.
+ */
+export type JobNews =
+  | { readonly kind: "started"; readonly at: number; readonly starts: number }
+  | { readonly kind: "progress" } & ProgressReport
+  | {
+    readonly kind: "retried";
+    readonly at: number;
+    readonly starts: number;
+    readonly dueAt: number;
+  }
+  | { readonly kind: "gap" };
+
+/** Called with what happens to a watched job, in the order in which it happened. */
+export type NewsListener = (news: JobNews) => void;
+
 /** One entry of a queue. */
 export interface QueueEntry {
   /** The job's id. */
@@ -209,6 +257,25 @@ export interface Store extends AsyncDisposable {
   lookUp(queueName: string, jobId: string, withPayload: boolean): Promise<JobSnapshot>;
   /** Calls back when the job finishes; resolves once nothing can be missed any more. */
   onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable>;
+  /**
+   * Keeps what jobs tell of their progress, and tells those who watch; nothing is done for a job
+   * whose lease was lost. It is kept while leases of `leaseMs` are renewed, and some minutes more.
+   */
+  report(queueName: string, reports: readonly NewProgress[], leaseMs: number): Promise<void>;
+  /** What a job has reported last. */
+  readProgress(jobId: string): Promise<ProgressReport | undefined>;
+  /**
+   * Reads what is known of a job, and has its steps told from that moment on for `watchMs`; the
+   * payload only if `withPayload`.
+   */
+  observe(
+    queueName: string,
+    jobId: string,
+    watchMs: number,
+    withPayload: boolean,
+  ): Promise<JobObservation>;
+  /** Calls back with the steps of a job that is observed; resolves once it listens. */
+  onNews(queueName: string, jobId: string, listener: NewsListener): Promise<AsyncDisposable>;
   /** All entries of a queue, by score. */
   queueEntries(queueName: string): Promise<QueueEntry[]>;
   /** All encoded results, in no particular order. */

@@ -24,6 +24,7 @@ import {
   describeReading,
   describeWakeLines,
 } from "./_store_conformance_ends.ts";
+import { describeNews } from "./_store_conformance_news.ts";
 import { describeSteering } from "./_store_conformance_ops.ts";
 
 /** Declares the suite for one store. */
@@ -402,4 +403,5 @@ export function conformance(name: string, open: OpenStore): void {
   describeAborts(name, bench);
   describeReading(name, bench);
   describeSteering(name, bench);
+  describeNews(name, bench);
 }

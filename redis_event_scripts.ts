@@ -1,0 +1,52 @@
+/**
+ * The Lua for watching jobs; keys and first argument as in `redis_scripts.ts`.
+ * @module
+ */
+import { LOOK_UP, PROGRESS_KEEP_MS, script, TELL } from "./redis_scripts.ts";
+
+/**
+ * Reads what is known of a job in one step, and has its steps told from now on.
+ *
+ * Arguments: id, "1" to get the payload too, for how many ms to watch.
+ *
+ * Replies as `LOOK_UP`; then how often it was started or nil, and what it reported last or nil.
+ */
+const OBSERVE = LOOK_UP + String.raw`
+local watched = ops_key('watched')
+redis.call('ZREMRANGEBYSCORE', watched, '-inf', now)
+redis.call('ZADD', watched, string.format('%.0f', now + ARGV[4]), id)
+if redis.call('PTTL', watched) < tonumber(ARGV[4]) then redis.call('PEXPIRE', watched, ARGV[4]) end
+known[7] = read(starts_key(id))
+known[8] = read(progress_key(id))
+return known
+`;
+
+/**
+ * Keeps what running jobs tell of their progress, and tells those who watch.
+ *
+ * Arguments: lease ms; then per job: id, token, original score, starts, the report's number, value.
+ *
+ * Nothing is done for a lease that is lost.
+ */
+const REPORT = TELL + String.raw`
+local keep = ARGV[2] + ${PROGRESS_KEEP_MS}
+local watched = ops_key('watched')
+local has_watchers = redis.call('EXISTS', watched) == 1
+for i = 3, #ARGV, 6 do
+  local id, starts, nth, value = ARGV[i], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  if is_mine(id, ARGV[i + 1], ARGV[i + 2]) then
+    local report = string.format('%.0f,%s,%s:', now, starts, nth) .. value
+    redis.call('SET', progress_key(id), report, 'PX', keep)
+    if has_watchers and redis.pcall('ZSCORE', watched, id) then
+      tell('progress', id, starts, nth, value)
+    end
+  end
+end
+return 1
+`;
+
+/** The scripts, by what they do. */
+export const eventScripts = {
+  observe: script(OBSERVE),
+  report: script(REPORT),
+} as const;
