@@ -16,6 +16,7 @@
 import { Cron } from "croner";
 import { type Duration, durationMs, instantMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
+import type { IsolateOptions } from "./isolate_options.ts";
 import { checkKeys, show } from "./validation.ts";
 
 /** A weekday as Python's arq spells it. */
@@ -78,6 +79,8 @@ export interface CronJobOptions extends CronZone {
   readonly keepResult?: Duration | "forever";
   /** How often a job may be started before it fails for good. @default 1 */
   readonly maxTries?: number;
+  /** As in `func`: run it in processes of its own. @default false */
+  readonly isolate?: boolean | IsolateOptions;
 }
 
 /** Everything {@linkcode cron} takes in one object. */
@@ -89,7 +92,7 @@ export interface CronJob<State = never> {
   readonly name: string;
   /** The function, or a module specifier such as `file:///app/tasks.ts#report`. */
   readonly fn: ((ctx: JobContext<State>) => unknown) | string;
-  /** `timeout`, `keepResult` and `maxTries`, defaults filled in. */
+  /** `timeout`, `keepResult`, `maxTries` and `isolate`, defaults filled in. */
   readonly options: FuncOptions;
   /** When it runs, as {@linkcode nextCron} takes it; fields have become a cron string. */
   readonly schedule: CronPattern;
@@ -154,7 +157,7 @@ export function cron<State = unknown>(
   }
   const given = { ...options, ...(typeof when === "string" ? { pattern: when } : when) };
   const { name = defaultName(fn), jobId, unique = true, runAtStartup = false, ...rest } = given;
-  const { timeout, keepResult = 0, maxTries = 1, ...time } = rest;
+  const { timeout, keepResult = 0, maxTries = 1, isolate, ...time } = rest;
   checkType("string", jobId === undefined ? { name } : { name, jobId });
   checkType("boolean", { unique, runAtStartup });
   checkFuncOptions({ timeout, keepResult, maxTries });
@@ -163,7 +166,7 @@ export function cron<State = unknown>(
   return {
     name,
     fn,
-    options: { timeout, keepResult, maxTries },
+    options: { timeout, keepResult, maxTries, isolate },
     schedule,
     unique,
     jobId,

@@ -6,6 +6,7 @@ import { getLogger } from "@logtape/logtape";
 import type { ArqClient } from "./client.ts";
 import { DeserializationError, JobAborted, JobExecutionFailed } from "./errors.ts";
 import { type JobLogger, type JobMeta, type JobOutcome, splitSpecifier } from "./functions.ts";
+import type { Isolation } from "./isolation.ts";
 import type { JobRun } from "./job_run.ts";
 import { decodeJob } from "./serializer.ts";
 import { log } from "./worker_log.ts";
@@ -17,6 +18,8 @@ export interface Executor {
   readonly settings: ResolvedSettings;
   /** The state that `onStartup` has filled. */
   readonly state: Readonly<Record<string, unknown>>;
+  /** The processes of functions that have some of their own; undefined if none has. */
+  readonly isolation: Isolation | undefined;
   /** Called when the time is set by which the run must end. */
   onDeadline(run: JobRun): void;
 }
@@ -31,11 +34,29 @@ export async function execute(run: JobRun, executor: Executor): Promise<JobOutco
   const { onJobStart } = settings.hooks;
   if (onJobStart) await callHook("onJobStart", () => run.untilAbandoned(onJobStart(ctx)));
   log.started(run);
+  const outcome = run.fn?.isolate
+    ? await runIsolated(run, ctx, executor)
+    : await runHere(run, ctx, executor);
+  run.deadline = Infinity;
+  return limitRetries(run, settings, outcome);
+}
+
+function runHere(run: JobRun, ctx: JobMeta, executor: Executor): Promise<JobOutcome> {
+  startTime(run, executor);
+  return run.settle(() => callFunction(run, ctx));
+}
+
+/** Runs the function in a process of its own; a job that is given up leaves none behind. */
+async function runIsolated(run: JobRun, ctx: JobMeta, executor: Executor): Promise<JobOutcome> {
+  using place = await executor.isolation?.acquire(run.fn as RegisteredFunction, run.signal);
+  startTime(run, executor);
+  return await run.settle(() => place?.run(run.record, ctx));
+}
+
+/** From now on the job's own time runs. */
+function startTime(run: JobRun, executor: Executor): void {
   run.deadline = Math.min(run.deadline, performance.now() + (run.fn?.timeoutMs ?? Infinity));
   executor.onDeadline(run);
-  const outcome = limitRetries(run, settings, await run.settle(() => callFunction(run, ctx)));
-  run.deadline = Infinity;
-  return outcome;
 }
 
 /** Reads the job; returns how it ended if there is none. */

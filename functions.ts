@@ -6,6 +6,7 @@
 import type { ArqClient } from "./client.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { ArqError, brandErrors } from "./errors.ts";
+import type { IsolateOptions } from "./isolate_options.ts";
 import type { UntypedFunction } from "./typed_names.ts";
 
 /** Logs for one job; a text in braces stands for the property of that name. */
@@ -77,6 +78,12 @@ export const CONTEXT_FIELDS: readonly (keyof JobMeta)[] = [
  */
 export type JobContext<State = unknown> = JobMeta & State;
 
+/**
+ * The context of a function that runs in a process of its own; see the option `isolate` of
+ * {@linkcode func}. The worker's client and what `onStartup` made stay with the worker.
+ */
+export type IsolatedContext = Omit<JobMeta, "arq">;
+
 /** A function that jobs run: the context first, then the job's arguments. */
 export type JobFunction<State = never> = (
   ctx: [State] extends [never] ? never : JobContext<State>,
@@ -93,6 +100,12 @@ export interface FuncOptions {
   readonly timeout?: Duration;
   /** How often a job may be started before it fails for good; 1 means no retry. @default the worker's `maxTries` */
   readonly maxTries?: number;
+  /**
+   * Whether to run it in processes of its own, which keep the worker responsive and can be killed;
+   * for module specifiers only.
+   * @default false
+   */
+  readonly isolate?: boolean | IsolateOptions;
 }
 
 /** A function with options, made by {@linkcode func}. */

@@ -9,6 +9,7 @@
 import { QueueConnectionError } from "./errors.ts";
 import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
+import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun } from "./job_run.ts";
 import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
@@ -33,6 +34,7 @@ type Phase = "running" | "draining" | "ending";
 export class JobLoop implements Executor, Counters, Sleeper {
   readonly settings: ResolvedSettings;
   readonly state: Readonly<Record<string, unknown>>;
+  readonly isolation: Isolation | undefined;
   jobsComplete = 0;
   jobsFailed = 0;
   jobsRetried = 0;
@@ -71,13 +73,15 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #deadlineTimer: ReturnType<typeof setTimeout> | undefined;
   #deadline = Infinity;
 
-  /** Takes the worker's settings, the state that `onStartup` has filled, and who hears of failures. */
+  /** Takes the worker's settings and processes, the state that `onStartup` has filled, and who hears of failures. */
   constructor(
     settings: ResolvedSettings,
+    isolation: Isolation | undefined,
     state: Readonly<Record<string, unknown>>,
     onFailure?: JobLoop["onFailure"],
   ) {
     this.settings = settings;
+    this.isolation = isolation;
     this.state = state;
     this.onFailure = onFailure;
     this.#store = settings.client.store;

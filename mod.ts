@@ -55,6 +55,7 @@ export {
   type Func,
   func,
   type FuncOptions,
+  type IsolatedContext,
   type JobContext,
   type JobFunction,
   type JobLogger,
@@ -64,6 +65,7 @@ export {
   type RetryOptions,
 } from "./functions.ts";
 export type * from "./inspection.ts";
+export type { IsolateOptions, IsolatePermissions } from "./isolate_options.ts";
 export { Job, type JobDef, type JobResult, type JobStatus, type ResultOptions } from "./jobs.ts";
 export type { CommandRetry, ExistingClient, RedisSettings } from "./redis_settings.ts";
 export { deserialize, type Deserializer, serialize, type Serializer } from "./serializer.ts";

@@ -229,13 +229,17 @@ function unreadable(what: string, cause: unknown): DeserializationError {
 /** The failed record without the error's own fields, and with arguments that the job spoilt as text. */
 function withoutOddities(record: Fields & JobRecord, error: ErrorFields): Fields {
   const { name, message, stack } = error;
-  const portable = (value: unknown) => canTravel(value) ? value : textOf(value);
   return {
     ...record,
     a: record.a.map(portable),
     k: Object.fromEntries(Object.entries(record.k).map(([key, value]) => [key, portable(value)])),
     r: stack === undefined ? { name, message } : { name, message, stack },
   };
+}
+
+/** The value, or its text where it cannot travel. */
+export function portable(value: unknown): unknown {
+  return canTravel(value) ? value : textOf(value);
 }
 
 function canTravel(value: unknown): boolean {

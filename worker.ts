@@ -9,6 +9,7 @@ import { CronScheduler } from "./cron_scheduler.ts";
 import { FailedJobs, SettingsError } from "./errors.ts";
 import { callHook } from "./execution.ts";
 import { countersText, HealthRecorder } from "./health.ts";
+import type { Isolation } from "./isolation.ts";
 import { JobLoop } from "./job_loop.ts";
 import { atMost, untilAborted } from "./sleep.ts";
 import { checkKeys } from "./validation.ts";
@@ -197,6 +198,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
     using _signals = settings.handleSignals ? handleSignals(this.#stop) : undefined;
     log.starting(settings.functions.keys());
     const state = { ...settings.state };
+    const isolation = await openIsolation(settings);
     try {
       if (ownsClient) await client.store.connect(stop);
       await client.store.describe().then(
@@ -205,8 +207,9 @@ export class Worker<State = unknown> implements AsyncDisposable {
       );
       await this.#startUp(settings, state, stop);
       try {
-        await this.#work(settings, new JobLoop(settings, state, onFailure), stop);
+        await this.#work(settings, new JobLoop(settings, isolation, state, onFailure), stop);
       } finally {
+        await isolation?.close();
         await this.#shutDown(settings, state);
       }
     } catch (error) {
@@ -272,6 +275,15 @@ export class Worker<State = unknown> implements AsyncDisposable {
     const { jobsComplete, jobsFailed, jobsRetried } = this;
     return { jobsComplete, jobsFailed, jobsRetried };
   }
+}
+
+/** Processes are loaded by those workers only that have a function for them. */
+async function openIsolation({ functions, client }: ResolvedSettings): Promise<
+  Isolation | undefined
+> {
+  if (![...functions.values()].some(({ isolate }) => isolate)) return undefined;
+  const { Isolation } = await import("./isolation.ts");
+  return new Isolation(functions.values(), client);
 }
 
 /** What `onStartup` and `onShutdown` get: the state itself, with the client on it. */

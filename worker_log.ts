@@ -147,11 +147,10 @@ export const log = {
 
   /** A function did not heed its signal. */
   abandoned(run: JobRun): void {
-    write(
-      "warning",
-      `${refOf(run)} goes on although it was told to stop: it is abandoned; let it heed ctx.signal`,
-      propertiesOf(run, "abandoned"),
-    );
+    const isKilled = run.fn?.isolate !== undefined;
+    const end = isKilled ? "its process is killed" : "it is abandoned; let it heed ctx.signal";
+    const text = `${refOf(run)} goes on although it was told to stop: ${end}`;
+    write("warning", text, propertiesOf(run, isKilled ? "killed" : "abandoned"));
   },
 
   /** Ends could not be recorded before the worker had to end. */

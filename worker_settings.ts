@@ -16,6 +16,7 @@ import {
   type JobOutcome,
   splitSpecifier,
 } from "./functions.ts";
+import { type IsolateSettings, resolveIsolate } from "./isolate_options.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 import { checkKeys, isOptions, show } from "./validation.ts";
@@ -112,6 +113,8 @@ export interface RegisteredFunction {
   readonly timeoutMs: number;
   readonly keepMs: number | "forever";
   readonly maxTries: number;
+  /** How it runs in processes of its own, if it does. */
+  readonly isolate: IsolateSettings | undefined;
   /** Whether its jobs are slots of a unique cron job, whose id stays locked for a while. */
   readonly isSlot: boolean;
 }
@@ -345,6 +348,7 @@ function isTimeZone(value: unknown): boolean {
 }
 
 type Limits = Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">;
+type Resolved = Limits & Pick<RegisteredFunction, "isolate">;
 
 /** A function as the settings have it, under the name it gets. */
 interface Entry {
@@ -373,9 +377,9 @@ function registerAll(
         `functions: two functions are named "${name}", give one of them a name: ${maker}`,
       );
     } else {
-      const { problems: found, ...limits } = functionLimits(name, options, defaults);
+      const { problems: found, ...resolved } = functionOptions(name, fn, options, defaults);
       problems.push(...found);
-      registered.set(name, { name, fn, isSlot, ...limits });
+      registered.set(name, { name, fn, isSlot, ...resolved });
     }
   };
   for (const [key, value] of Object.entries<unknown>({ ...functions })) {
@@ -419,15 +423,20 @@ function cronEntry({ name, fn, options, unique, jobId }: CronJob): Entry {
   return { name, fn: fn as AnyJobFunction | string, options, isSlot };
 }
 
-const FUNC_KEYS = ["name", "keepResult", "timeout", "maxTries"] as const satisfies readonly (
-  keyof FuncOptions
-)[];
+const FUNC_KEYS = [
+  "name",
+  "keepResult",
+  "timeout",
+  "maxTries",
+  "isolate",
+] as const satisfies readonly (keyof FuncOptions)[];
 
-function functionLimits(
+function functionOptions(
   name: string,
+  fn: Entry["fn"],
   options: FuncOptions,
   defaults: Limits,
-): Limits & { readonly problems: readonly string[] } {
+): Resolved & { readonly problems: readonly string[] } {
   const problems: string[] = [];
   const attempt = <T>(fallback: T, read: () => T): T => {
     try {
@@ -443,7 +452,10 @@ function functionLimits(
   if (!hasCount) {
     problems.push(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
   }
+  const isolate = resolveIsolate(options.isolate, typeof fn === "string");
+  problems.push(...isolate.problems.map((found) => `functions.${name}: ${found}`));
   return {
+    isolate: isolate.settings,
     timeoutMs: timeout === undefined
       ? defaults.timeoutMs
       : attempt(defaults.timeoutMs, () => durationMs("timeout", timeout, 1)),

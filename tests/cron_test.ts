@@ -440,7 +440,7 @@ describe("cron", () => {
     assert.deepEqual(cron(report, { hour: 9 }), {
       name: "cron:report",
       fn: report,
-      options: { timeout: undefined, keepResult: 0, maxTries: 1 },
+      options: { timeout: undefined, keepResult: 0, maxTries: 1, isolate: undefined },
       schedule: { pattern: "0 * 9 * * *", millisecond: [123], timezone: undefined },
       unique: true,
       jobId: undefined,
@@ -457,12 +457,18 @@ describe("cron", () => {
       timeout: { minutes: 5 },
       keepResult: "forever",
       maxTries: 3,
+      isolate: { maxProcesses: 1 },
       timezone: "Europe/London",
     } as const;
     const expected = {
       name: "nightly",
       fn: report,
-      options: { timeout: { minutes: 5 }, keepResult: "forever", maxTries: 3 },
+      options: {
+        timeout: { minutes: 5 },
+        keepResult: "forever",
+        maxTries: 3,
+        isolate: { maxProcesses: 1 },
+      },
       unique: false,
       jobId: "the-one",
       runAtStartup: true,

@@ -62,6 +62,7 @@ describe("Worker settings", () => {
         timeoutMs: 300_000,
         keepMs: 3_600_000,
         maxTries: 5,
+        isolate: undefined,
       },
     );
     assert.deepEqual(rest, {
@@ -143,6 +144,58 @@ describe("Worker settings", () => {
       "functions.a: maxTries must be 1 or more, got 0",
       "functions.a: keepResult must be 0 or more, got -1",
     ]);
+  });
+
+  it("say how a function in processes of its own may be described", () => {
+    const { functions: registered } = resolveSettings({
+      functions: { one: func("file:///a.ts", { isolate: true }), two: func("file:///a.ts") },
+    });
+    assert.deepEqual(registered.get("one")?.isolate, {
+      maxProcesses: navigator.hardwareConcurrency,
+      idleMs: 60_000,
+      maxJobsPerProcess: Infinity,
+      permissions: {},
+      serializer: undefined,
+      runtimeArgs: [],
+    });
+    assert.equal(registered.get("two")?.isolate, undefined);
+    const options = {
+      maxProcesses: 0,
+      maxJobsPerProcess: 1.5,
+      idleTime: -1,
+      serializer: "",
+      runtimeArgs: ["--smol", "-A"],
+      permissions: { net: 1, read: ["a,b"], wride: false },
+      timeout: 1,
+    } as never;
+    const problems = [
+      'isolate: unknown option "timeout"',
+      "isolate.maxProcesses must be a whole number of 1 or more, got 0",
+      "isolate.maxJobsPerProcess must be a whole number of 1 or more, got 1.5",
+      'isolate.serializer must be a module specifier, got ""',
+      'isolate.runtimeArgs must not have "-A": use isolate.permissions',
+      'isolate.permissions: unknown option "wride"; did you mean "write"?',
+      'isolate.permissions.read must be true, false or a list of texts without a comma, got ["a,b"]',
+      "isolate.permissions.net must be true, false or a list of texts without a comma, got 1",
+      "isolate.idleTime must be 0 or more, got -1",
+    ];
+    assert.deepEqual(
+      problemsOf({ functions: { a: func("file:///a.ts", { isolate: options }) } }),
+      problems.map((problem) => `functions.a: ${problem}`),
+    );
+    assert.deepEqual(
+      problemsOf({
+        functions: {
+          b: func("file:///a.ts", { isolate: 5 as never }),
+          c: func(noop, { isolate: true }),
+        },
+      }),
+      [
+        "functions.b: isolate must be true, false or an object of options, got 5",
+        "functions.c: isolate needs a module specifier in place of the function, which cannot be " +
+        'sent to another process: func(import.meta.resolve("./tasks.ts#resize"), { isolate: true })',
+      ],
+    );
   });
 
   for (

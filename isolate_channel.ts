@@ -1,0 +1,158 @@
+/**
+ * What a worker and the processes that run functions tell each other, and how it travels.
+ *
+ * Orders go to a process's standard input, reports come from its standard output, where whatever
+ * else the process prints may stand between them. A frame is a mark that only the two know, the
+ * length of its content, a checksum, and the content, which the library's serializer writes.
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { crc32 } from "node:zlib";
+import { isPlainObject } from "./error_fields.ts";
+import { SerializationError } from "./errors.ts";
+import type { JobLogger } from "./functions.ts";
+import { deserialize, serialize } from "./serializer.ts";
+
+/** What a process is told. */
+export type Order =
+  | {
+    readonly kind: "run";
+    /** The name of the export to call. */
+    readonly exportName: string;
+    /** The job as `encodeJob` writes it. */
+    readonly record: Uint8Array;
+    readonly facts: JobFacts;
+  }
+  | { readonly kind: "abort"; readonly reason: Error };
+
+/** What the function's context says of the job beside its record. */
+export interface JobFacts {
+  readonly jobId: string;
+  readonly jobTry: number;
+  readonly score: number;
+  readonly queueName: string;
+}
+
+/** How a function has ended: a record as `encodeResult` writes it, or its wish to run again. */
+export type End =
+  | { readonly kind: "end"; readonly record: Uint8Array }
+  | { readonly kind: "retry"; readonly deferMs: number | undefined; readonly cause: unknown };
+
+/** What a process tells. */
+export type Report = End | {
+  readonly kind: "log";
+  readonly level: keyof JobLogger;
+  readonly message: string;
+  readonly properties: Record<string, unknown>;
+};
+
+const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>(["end", "retry", "log"]);
+
+const MARK_SIZE = 8;
+const HEADER_SIZE = MARK_SIZE + 8;
+/** No text in UTF-8 has this byte, so that text is never held back in search of a mark. */
+const FIRST_OF_MARK = 0xff;
+/** A frame may not be larger: 256 MiB. */
+const MAX_CONTENT = 1 << 28;
+
+/** Makes a mark for one process, in hexadecimal digits. */
+export function newMark(): string {
+  const mark = crypto.getRandomValues(new Uint8Array(MARK_SIZE));
+  mark[0] = FIRST_OF_MARK;
+  return mark.toHex();
+}
+
+/**
+ * Turns a message into a frame.
+ *
+ * @throws {SerializationError} if it cannot travel, or is too large.
+ */
+export function encodeFrame(mark: string, message: Order | Report): Uint8Array {
+  const content = serialize(message);
+  if (content.length > MAX_CONTENT) {
+    throw new SerializationError(
+      `What a worker and its processes exchange may have 256 MiB, got ${content.length} bytes`,
+    );
+  }
+  const frame = Buffer.alloc(HEADER_SIZE + content.length);
+  frame.write(mark, "hex");
+  frame.writeUInt32BE(content.length, MARK_SIZE);
+  frame.writeUInt32BE(crc32(content), MARK_SIZE + 4);
+  frame.set(content, HEADER_SIZE);
+  return frame;
+}
+
+/** A part of what was read: a message, or something else that was printed. */
+export type Piece =
+  | { readonly kind: "message"; readonly message: unknown }
+  | { readonly kind: "text"; readonly bytes: Uint8Array };
+
+/** Takes a stream of frames, and text between them, apart. */
+export class FrameReader {
+  readonly #mark: Buffer;
+  #chunks: Uint8Array[] = [];
+  #size = 0;
+  /** How many bytes there must be before anything more can be read. */
+  #wanted = 1;
+
+  /** Takes the mark that frames begin with. */
+  constructor(mark: string) {
+    this.#mark = Buffer.from(mark, "hex");
+  }
+
+  /**
+   * Reads what has become complete with this chunk.
+   *
+   * @throws if a frame is damaged or too large; nothing more can be read then.
+   */
+  *read(chunk: Uint8Array): Generator<Piece> {
+    this.#chunks.push(chunk);
+    this.#size += chunk.length;
+    while (this.#size >= this.#wanted) {
+      const piece = this.#next(joined(this.#chunks));
+      if (piece) yield piece;
+    }
+  }
+
+  #next(bytes: Buffer): Piece | undefined {
+    const at = bytes.indexOf(this.#mark);
+    if (at !== 0) return this.#nextText(bytes, at);
+    if (bytes.length < HEADER_SIZE) return this.#keep(bytes, HEADER_SIZE);
+    const length = bytes.readUInt32BE(MARK_SIZE);
+    if (length > MAX_CONTENT) throw new RangeError(`it claims to have ${length} bytes`);
+    const end = HEADER_SIZE + length;
+    if (bytes.length < end) return this.#keep(bytes, end);
+    const content = bytes.subarray(HEADER_SIZE, end);
+    if (crc32(content) !== bytes.readUInt32BE(MARK_SIZE + 4)) {
+      throw new TypeError("its checksum is wrong");
+    }
+    this.#keep(bytes.subarray(end));
+    return { kind: "message", message: deserialize(content) };
+  }
+
+  /** Text reaches to the next mark, or to what may be the beginning of one. */
+  #nextText(bytes: Buffer, mark: number): Piece | undefined {
+    const tail = bytes.indexOf(FIRST_OF_MARK, Math.max(0, bytes.length - MARK_SIZE + 1));
+    const end = mark > 0 ? mark : tail < 0 ? bytes.length : tail;
+    const rest = bytes.subarray(end);
+    this.#keep(rest, mark > 0 ? 1 : rest.length + 1);
+    return end === 0 ? undefined : { kind: "text", bytes: bytes.subarray(0, end) };
+  }
+
+  #keep(rest: Buffer, wanted = 1): undefined {
+    this.#chunks = [rest];
+    this.#size = rest.length;
+    this.#wanted = wanted;
+  }
+}
+
+function joined(chunks: readonly Uint8Array[]): Buffer {
+  const [first] = chunks;
+  if (first === undefined || chunks.length > 1) return Buffer.concat(chunks);
+  return Buffer.from(first.buffer, first.byteOffset, first.byteLength);
+}
+
+/** Whether what was read is a report, as far as its kind tells. */
+export function isReport(message: unknown): message is Report {
+  return isPlainObject(message) && REPORTS.has(message.kind);
+}

@@ -1,0 +1,149 @@
+/**
+ * The program that a process of the pool runs: it calls a module's functions as it is told.
+ *
+ * A thread of its own reads standard input, whatever the function does meanwhile: a function that
+ * never gives way must not outlive the worker, whose end closes standard input.
+ * @module
+ */
+import { writeSync } from "node:fs";
+import { Worker as Thread } from "node:worker_threads";
+import { JobExecutionFailed } from "./errors.ts";
+import { type IsolatedContext, type JobLogger, Retry } from "./functions.ts";
+import {
+  encodeFrame,
+  FrameReader,
+  type JobFacts,
+  type Order,
+  type Report,
+} from "./isolate_channel.ts";
+import {
+  decodeJob,
+  type Deserializer,
+  encodeResult,
+  type JobRecord,
+  portable,
+  type Serializer,
+} from "./serializer.ts";
+
+/** What the program is started with. */
+export interface ChildOptions {
+  /** The mark of the channel's frames. */
+  readonly mark: string;
+  /** Imports the module whose exports are called. */
+  load(): Promise<Readonly<Record<string, unknown>>>;
+  /** Imports the module with the program's own serializer. */
+  loadSerializer?(): Promise<Codec>;
+}
+
+interface Codec {
+  readonly jobSerializer?: Serializer;
+  readonly jobDeserializer?: Deserializer;
+}
+
+/**
+ * Passes on what it reads, and kills the process at the end of the input. It is a text because a
+ * file could not be loaded without the permission to read it.
+ */
+const READER = `
+const { readSync } = require("node:fs");
+const { parentPort } = require("node:worker_threads");
+const process = require("node:process");
+const bytes = new Uint8Array(65536);
+for (;;) {
+  const length = readSync(0, bytes, 0, bytes.length, null);
+  if (length === 0) process.kill(process.pid, "SIGKILL");
+  parentPort.postMessage(bytes.slice(0, length));
+}`;
+
+/** Carries orders out until the process is ended. */
+export function serve(options: ChildOptions): void {
+  const reader = new FrameReader(options.mark);
+  const child = new Child(options);
+  const thread = new Thread(READER, { eval: true });
+  thread.on("message", (chunk: Uint8Array) => {
+    for (const piece of reader.read(chunk)) {
+      if (piece.kind === "message") child.obey(piece.message as Order);
+    }
+  });
+  thread.on("error", (error) => {
+    throw error; // Nothing can be heard any more: the process ends with this error.
+  });
+}
+
+/** Runs one job at a time. */
+class Child {
+  readonly #options: ChildOptions;
+  #controller = new AbortController();
+
+  constructor(options: ChildOptions) {
+    this.#options = options;
+  }
+
+  obey(order: Order): void {
+    if (order.kind === "abort") this.#controller.abort(order.reason);
+    else void this.#run(order);
+  }
+
+  async #run({ exportName, record, facts }: Order & { readonly kind: "run" }): Promise<void> {
+    this.#controller = new AbortController();
+    const { jobSerializer, jobDeserializer } = await this.#options.loadSerializer?.() ?? {};
+    const job = decodeJob(record, jobDeserializer);
+    const ended = (s: boolean, r: unknown): Report => {
+      const end = { ...job, a: [], k: {}, s, r, st: 0, ft: 0, q: facts.queueName, id: facts.jobId };
+      return { kind: "end", record: encodeResult(end, jobSerializer) };
+    };
+    try {
+      const fn = await this.#find(exportName);
+      const ctx = contextOf(job, facts, this.#controller.signal, (report) => this.#tell(report));
+      this.#tell(ended(true, await fn(ctx, ...job.a)));
+    } catch (error) {
+      if (error instanceof Retry) {
+        const { deferMs } = error;
+        this.#tell({ kind: "retry", deferMs, cause: portable(error.cause) });
+      } else this.#tell(ended(false, error));
+    }
+  }
+
+  async #find(name: string): Promise<(...args: readonly unknown[]) => unknown> {
+    const fn = (await this.#options.load())[name];
+    if (typeof fn === "function") return fn as () => unknown;
+    throw new JobExecutionFailed(`The module exports no function "${name}"`);
+  }
+
+  /** At once, whatever the function does next. */
+  #tell(report: Report): void {
+    const frame = encodeFrame(this.#options.mark, report);
+    for (let sent = 0; sent < frame.length;) sent += writeSome(frame.subarray(sent));
+  }
+}
+
+/** Writes to standard output as much as there is room for; a full pipe may refuse for a moment. */
+function writeSome(bytes: Uint8Array): number {
+  try {
+    return writeSync(1, bytes);
+  } catch (error) {
+    if ((error as { readonly code?: string }).code !== "EAGAIN") throw error;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    return 0;
+  }
+}
+
+function contextOf(
+  job: JobRecord,
+  facts: JobFacts,
+  signal: AbortSignal,
+  tell: (report: Report) => void,
+): IsolatedContext {
+  const log = (level: keyof JobLogger) => (message: string, properties = {}) => {
+    const entries = Object.entries(properties).map(([key, value]) => [key, portable(value)]);
+    tell({ kind: "log", level, message, properties: Object.fromEntries(entries) });
+  };
+  return {
+    ...facts,
+    enqueueTime: new Date(job.et),
+    functionName: job.f,
+    kwargs: job.k,
+    signal,
+    logger: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") },
+  };
+}

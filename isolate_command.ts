@@ -1,0 +1,179 @@
+/**
+ * What a process of the pool is started with: the program, and under Deno the configuration and the
+ * permissions, which it does not inherit.
+ *
+ * Deno tells whether a permission is there, for all or for one target, but never lists the targets.
+ * So what the worker has in part is passed on for the targets that are known: the folders of the
+ * modules, and what the option `permissions` names.
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { type IsolatePermissions, type IsolateSettings, PERMISSIONS } from "./isolate_options.ts";
+
+/** What to start. */
+export interface Command {
+  readonly path: string;
+  readonly args: readonly string[];
+}
+
+/** What a permission is asked about. */
+interface Descriptor {
+  readonly name: string;
+  readonly [target: string]: string;
+}
+
+interface DenoApi {
+  readonly mainModule: string;
+  readonly permissions: {
+    querySync(descriptor: Descriptor): { readonly state: string; readonly partial?: boolean };
+  };
+}
+
+type Kind = keyof IsolatePermissions;
+
+/** What the targets of each permission are called when asking for it. */
+const TARGETS: Readonly<Record<Kind | "import", string>> = {
+  read: "path",
+  write: "path",
+  net: "host",
+  env: "variable",
+  sys: "kind",
+  run: "command",
+  ffi: "path",
+  import: "host",
+};
+/** Where Deno loads code from unless it is told otherwise. */
+const CODE_HOSTS = [
+  "deno.land:443",
+  "esm.sh:443",
+  "jsr.io:443",
+  "cdn.jsdelivr.net:443",
+  "raw.githubusercontent.com:443",
+  "gist.githubusercontent.com:443",
+];
+const CONFIGURATIONS = ["deno.json", "deno.jsonc", "package.json"] as const;
+
+function denoApi(): DenoApi | undefined {
+  return Reflect.get(globalThis, "Deno") as DenoApi | undefined;
+}
+
+/** The permission that this program lacks to start processes, as a flag of Deno. */
+export function missingFlag(): string | undefined {
+  const path = process.execPath;
+  return isGranted("run", path) ? undefined : `--allow-run=${path}`;
+}
+
+/** The permissions that a process is to have and this program lacks, as flags of Deno. */
+export function excessFlags({ permissions }: IsolateSettings): string[] {
+  return PERMISSIONS.flatMap((kind) => {
+    const wish = permissions[kind] ?? false;
+    if (wish === true) return isGranted(kind) ? [] : [`--allow-${kind}`];
+    const targets = wish === false ? [] : wish.filter((target) => !isGranted(kind, target));
+    return targets.map((target) => `--allow-${kind}=${target}`);
+  });
+}
+
+/** The command that starts a process for the functions of one module. */
+export function commandFor(specifier: string, settings: IsolateSettings, mark: string): Command {
+  const module = import.meta.resolve(specifier);
+  const program = programFor(module, settings.serializer, mark);
+  const deno = denoApi();
+  const args = deno
+    ? [
+      "run",
+      "--quiet",
+      "--no-prompt",
+      ...configFlags(deno, module),
+      ...permissionFlags(module, settings),
+      ...settings.runtimeArgs,
+      `data:text/javascript,${encodeURIComponent(program)}`,
+    ]
+    : [...settings.runtimeArgs, "--eval", program];
+  return { path: process.execPath, args };
+}
+
+/** Modules are named literally, so that Deno knows them beforehand and asks for no permission. */
+function programFor(module: string, serializer: string | undefined, mark: string): string {
+  const importing = (url: string) => `() => import(${JSON.stringify(url)})`;
+  const options = [
+    `mark: ${JSON.stringify(mark)}`,
+    `load: ${importing(module)}`,
+    ...serializer === undefined
+      ? []
+      : [`loadSerializer: ${importing(import.meta.resolve(serializer))}`],
+  ];
+  const library = JSON.stringify(import.meta.resolve("./isolate_child.ts"));
+  return `import { serve } from ${library}; serve({ ${options.join(", ")} });`;
+}
+
+/**
+ * The configuration beside the program, or else beside the module: Deno looks for none by itself,
+ * since the process's program is no file.
+ */
+function configFlags({ mainModule }: DenoApi, module: string): string[] {
+  const isOwn = mainModule.startsWith("file:");
+  const start = [mainModule, module].find((url) => url.startsWith("file:"));
+  if (start === undefined) return [];
+  const path = findUpwards(dirname(fileURLToPath(start)));
+  if (path === undefined) return [];
+  // Without it packages are found where they are installed, as a package.json alone makes it.
+  if (path.endsWith("package.json")) return ["--node-modules-dir=manual"];
+  return [`--config=${path}`, ...isOwn ? [] : ["--no-lock"]];
+}
+
+function findUpwards(folder: string): string | undefined {
+  const found = CONFIGURATIONS.map((name) => join(folder, name)).find((path) =>
+    isGranted("read", path) && existsSync(path)
+  );
+  const parent = dirname(folder);
+  return found ?? (parent === folder ? undefined : findUpwards(parent));
+}
+
+function permissionFlags(module: string, { permissions }: IsolateSettings): string[] {
+  const known: Partial<Record<Kind, readonly string[]>> = {
+    read: [...foldersOf([module, import.meta.url]), process.cwd()].filter(isNameable),
+  };
+  const flags = PERMISSIONS.map((kind) => {
+    const wish = permissions[kind] ?? (isGranted(kind) || (known[kind] ?? []));
+    if (typeof wish === "boolean") return flagFor(kind, wish, []);
+    return flagFor(kind, false, wish.filter((target) => isGranted(kind, target)));
+  });
+  return [...flags, importFlag(module)].filter((flag) => flag !== undefined);
+}
+
+/** Code may come from where the program's own may. */
+function importFlag(module: string): string | undefined {
+  const own = [module, import.meta.url].filter((url) => /^https?:/.test(url)).map((url) => {
+    const { protocol, hostname, port } = new URL(url);
+    return `${hostname}:${port || (protocol === "http:" ? 80 : 443)}`;
+  });
+  const hosts = [...own, ...CODE_HOSTS].filter((host) => isGranted("import", host));
+  return flagFor("import", isGranted("import"), [...new Set(hosts)]) ?? "--deny-import";
+}
+
+function flagFor(kind: string, all: boolean, targets: readonly string[]): string | undefined {
+  if (all) return `--allow-${kind}`;
+  if (targets.length === 0) return undefined;
+  return `--allow-${kind}=${targets.join(",")}`;
+}
+
+function foldersOf(urls: readonly string[]): string[] {
+  return urls.filter((url) => url.startsWith("file:")).map((url) => dirname(fileURLToPath(url)));
+}
+
+/** Deno would take what follows a comma for a further target. */
+function isNameable(path: string): boolean {
+  return !path.includes(",");
+}
+
+/** Whether a permission is there without exceptions; asking never prompts. Everything is, but in Deno. */
+function isGranted(kind: Kind | "import", target?: string): boolean {
+  const deno = denoApi();
+  if (!deno) return true;
+  const wanted = target === undefined ? {} : { [TARGETS[kind]]: target };
+  const { state, partial } = deno.permissions.querySync({ name: kind, ...wanted });
+  return state === "granted" && !partial;
+}

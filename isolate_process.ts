@@ -1,0 +1,232 @@
+/**
+ * One process that runs functions, seen from the worker: its start, its channel, its end.
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import process from "node:process";
+import { JobExecutionFailed } from "./errors.ts";
+import type { JobMeta } from "./functions.ts";
+import {
+  encodeFrame,
+  type End,
+  FrameReader,
+  isReport,
+  newMark,
+  type Order,
+} from "./isolate_channel.ts";
+import type { Command } from "./isolate_command.ts";
+import { atMost } from "./sleep.ts";
+
+/** A process as both runtimes have it. */
+interface Subprocess {
+  readonly stdout: AsyncIterable<Uint8Array>;
+  readonly stderr: AsyncIterable<Uint8Array>;
+  /** Resolves with how it ended, such as "exit code 1". */
+  readonly ended: Promise<string>;
+  write(bytes: Uint8Array): void;
+  closeInput(): void;
+  kill(): void;
+}
+
+/** How long a process without a job may take to end by itself. */
+const FAREWELL_MS = 1_000;
+/** How long to wait for what a process printed at its end, which others may keep open. */
+const LAST_WORDS_MS = 250;
+/** How much of what was printed is shown in an error. */
+const LAST_CHARACTERS = 2_000;
+const LAST_LINES = 10;
+
+/** What is under way in a process. */
+interface Call {
+  readonly ctx: JobMeta;
+  resolve(end: End): void;
+  reject(error: unknown): void;
+}
+
+/** A process that runs one job at a time. */
+export class IsolateProcess {
+  /** How many jobs it was given. */
+  jobs = 0;
+  /** Resolves when it is gone. */
+  readonly ended: Promise<void>;
+  readonly #mark: string;
+  readonly #subprocess: Subprocess;
+  #call: Call | undefined;
+  #isEnding = false;
+  #hasEnded = false;
+  #printed = "";
+
+  /** Starts it. */
+  constructor(commandFor: (mark: string) => Command) {
+    this.#mark = newMark();
+    this.#subprocess = start(commandFor(this.#mark));
+    const outputs = Promise.all([this.#readReports(), this.#readErrors()]);
+    this.ended = this.#subprocess.ended.then(async (how) => {
+      this.#hasEnded = true;
+      if (this.#call) await atMost(LAST_WORDS_MS, outputs);
+      this.#fail(`ended with ${how} before the job did`);
+    });
+  }
+
+  /** Whether it may be given a job. */
+  get isUsable(): boolean {
+    return !this.#isEnding && !this.#hasEnded;
+  }
+
+  /** Whether a job is under way. */
+  get isBusy(): boolean {
+    return this.#call !== undefined;
+  }
+
+  /** Has it run a job; `ctx` takes what the function says meanwhile. */
+  async run(order: Order & { readonly kind: "run" }, ctx: JobMeta): Promise<End> {
+    const { promise, resolve, reject } = Promise.withResolvers<End>();
+    this.jobs++;
+    this.#call = { ctx, resolve, reject };
+    this.#send(order);
+    const tell = () => this.#send({ kind: "abort", reason: ctx.signal.reason });
+    ctx.signal.addEventListener("abort", tell);
+    try {
+      return await promise;
+    } finally {
+      ctx.signal.removeEventListener("abort", tell);
+    }
+  }
+
+  /** Ends it at once. */
+  kill(): void {
+    this.#isEnding = true;
+    this.#call = undefined;
+    if (!this.#hasEnded) this.#subprocess.kill();
+  }
+
+  /** Ends it in order, or after a moment at once; resolves when it is gone. */
+  async end(): Promise<void> {
+    this.#isEnding = true;
+    this.#subprocess.closeInput();
+    await atMost(FAREWELL_MS, this.ended);
+    this.kill();
+    await this.ended;
+  }
+
+  #send(order: Order): void {
+    if (!this.#hasEnded) this.#subprocess.write(encodeFrame(this.#mark, order));
+  }
+
+  async #readReports(): Promise<void> {
+    const reader = new FrameReader(this.#mark);
+    const decoder = new TextDecoder();
+    try {
+      for await (const chunk of this.#subprocess.stdout) {
+        for (const piece of reader.read(chunk)) {
+          if (piece.kind === "message") this.#hear(piece.message);
+          else await this.#pass(piece.bytes, decoder, process.stdout);
+        }
+      }
+    } catch (error) {
+      this.#fail(`wrote what cannot be read to its channel (${(error as Error).message})`);
+      this.kill();
+    }
+  }
+
+  async #readErrors(): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of this.#subprocess.stderr) {
+      await this.#pass(chunk, decoder, process.stderr);
+    }
+  }
+
+  /** What the function prints appears where the worker prints, and its end in errors. */
+  async #pass(bytes: Uint8Array, decoder: TextDecoder, to: NodeJS.WriteStream): Promise<void> {
+    this.#printed += decoder.decode(bytes, { stream: true });
+    this.#printed = this.#printed.slice(-LAST_CHARACTERS);
+    if (!to.write(bytes)) await atMost(FAREWELL_MS, once(to, "drain"));
+  }
+
+  #hear(message: unknown): void {
+    if (!isReport(message)) throw new TypeError("it is no report");
+    const call = this.#call;
+    if (!call) return; // Said by what a job has left running.
+    if (message.kind === "log") call.ctx.logger[message.level](message.message, message.properties);
+    else {
+      this.#call = undefined;
+      call.resolve(message);
+    }
+  }
+
+  #fail(how: string): void {
+    const call = this.#call;
+    this.#call = undefined;
+    call?.reject(
+      new JobExecutionFailed(
+        `The process that ran "${call.ctx.functionName}" ${how}${lastLines(this.#printed)}`,
+      ),
+    );
+  }
+}
+
+function lastLines(printed: string): string {
+  const lines = printed.trimEnd().split("\n").slice(-LAST_LINES);
+  return printed.trim() === "" ? "" : `; it printed last:\n  ${lines.join("\n  ")}`;
+}
+
+function start(command: Command): Subprocess {
+  const deno = Reflect.get(globalThis, "Deno") as DenoApi | undefined;
+  return deno ? startWithDeno(deno, command) : startWithNode(command);
+}
+
+function startWithNode({ path, args }: Command): Subprocess {
+  const child = spawn(path, args, { stdio: "pipe" });
+  const ended = new Promise<string>((resolve) => {
+    child.on("error", (error) => resolve(`the error "${error.message}"`));
+    child.on("exit", (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
+  child.stdin.on("error", () => {}); // It has ended, which `ended` tells.
+  return {
+    stdout: child.stdout,
+    stderr: child.stderr,
+    ended,
+    write: (bytes) => void child.stdin.write(bytes),
+    closeInput: () => void child.stdin.end(),
+    kill: () => void child.kill("SIGKILL"),
+  };
+}
+
+interface DenoApi {
+  readonly Command: new (path: string, options: object) => {
+    spawn(): {
+      readonly stdin: WritableStream<Uint8Array>;
+      readonly stdout: ReadableStream<Uint8Array>;
+      readonly stderr: ReadableStream<Uint8Array>;
+      readonly status: Promise<{ readonly code: number; readonly signal: string | null }>;
+      kill(signal: string): void;
+    };
+  };
+}
+
+/**
+ * Deno's `node:child_process` reads the environment, for which the worker would need one more
+ * permission, and changes the arguments.
+ */
+function startWithDeno(deno: DenoApi, { path, args }: Command): Subprocess {
+  const piped = { stdin: "piped", stdout: "piped", stderr: "piped" };
+  const child = new deno.Command(path, { args, ...piped }).spawn();
+  const input = child.stdin.getWriter();
+  const ignoreEnd = () => {}; // It has ended, which `ended` tells.
+  let hasEnded = false;
+  const ended = child.status.then(({ code, signal }) => {
+    hasEnded = true;
+    return signal ?? `exit code ${code}`;
+  });
+  return {
+    stdout: child.stdout,
+    stderr: child.stderr,
+    ended,
+    write: (bytes) => void input.write(bytes).catch(ignoreEnd),
+    closeInput: () => void input.close().catch(ignoreEnd),
+    kill: () => {
+      if (!hasEnded) child.kill("SIGKILL");
+    },
+  };
+}

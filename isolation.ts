@@ -1,0 +1,192 @@
+/**
+ * Pools of processes that run functions: started when a job needs one, kept while there is work,
+ * replaced when they are gone.
+ * @module
+ */
+import { SettingsError } from "./errors.ts";
+import { type JobMeta, Retry, splitSpecifier } from "./functions.ts";
+import { commandFor, excessFlags, missingFlag } from "./isolate_command.ts";
+import type { IsolateSettings } from "./isolate_options.ts";
+import { IsolateProcess } from "./isolate_process.ts";
+import {
+  decodeResult,
+  type Deserializer,
+  encodeJob,
+  type JobRecord,
+  type Serializer,
+} from "./serializer.ts";
+import { LONGEST_TIMER_MS } from "./sleep.ts";
+import type { RegisteredFunction } from "./worker_settings.ts";
+
+/** How the program writes and reads what travels, where it does that itself. */
+interface Codec {
+  readonly serializer?: Serializer;
+  readonly deserializer?: Deserializer;
+}
+
+/** The processes of one worker. */
+export class Isolation {
+  readonly #pools: Map<string, Pool> = new Map();
+  readonly #codec: Codec;
+
+  /**
+   * Starts no process yet.
+   *
+   * @throws {SettingsError} if this program may not start them, or not with their permissions.
+   */
+  constructor(functions: Iterable<RegisteredFunction>, codec: Codec) {
+    this.#codec = codec;
+    const problems = [...functions].flatMap(permissionProblems);
+    if (problems.length > 0) throw new SettingsError("worker settings", problems);
+  }
+
+  /** Waits until the function's next job may have a process; undefined if the signal aborts before. */
+  async acquire(fn: RegisteredFunction, signal: AbortSignal): Promise<Place | undefined> {
+    const settings = fn.isolate as IsolateSettings;
+    const { path, name } = splitSpecifier(String(fn.fn));
+    const key = JSON.stringify([path, settings]);
+    const pool = this.#pools.get(key) ?? new Pool(path, settings);
+    this.#pools.set(key, pool);
+    if (!await pool.enter(signal)) return undefined;
+    return new Place(pool, name, settings.serializer === undefined ? undefined : this.#codec);
+  }
+
+  /** Ends all processes; resolves when they are gone. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
+  }
+}
+
+function permissionProblems({ name, isolate }: RegisteredFunction): string[] {
+  if (!isolate) return [];
+  const flag = missingFlag();
+  const lacking = flag === undefined ? [] : [
+    `functions.${name}: isolate runs it in a process of its own: start Deno with ${flag}`,
+  ];
+  const excess = excessFlags(isolate).map((more) =>
+    `functions.${name}: isolate.permissions cannot give what the worker lacks: start Deno with ${more}`
+  );
+  return [...lacking, ...excess];
+}
+
+/** The right to have a process for one job; disposing of it kills the process if it still runs it. */
+export class Place implements Disposable {
+  readonly #pool: Pool;
+  readonly #exportName: string;
+  readonly #codec: Codec | undefined;
+  #process: IsolateProcess | undefined;
+
+  /** Takes the pool that was entered, the function's name, and the codec if the process has it too. */
+  constructor(pool: Pool, exportName: string, codec: Codec | undefined) {
+    this.#pool = pool;
+    this.#exportName = exportName;
+    this.#codec = codec;
+  }
+
+  /** Runs the job; settles as the function does, or rejects if the process ends before. */
+  async run(record: JobRecord, ctx: JobMeta): Promise<unknown> {
+    const { jobId, jobTry, score, queueName } = ctx;
+    this.#process = this.#pool.take();
+    const end = await this.#process.run({
+      kind: "run",
+      exportName: this.#exportName,
+      record: encodeJob(record, this.#codec?.serializer),
+      facts: { jobId, jobTry, score, queueName },
+    }, ctx);
+    if (end.kind === "retry") throw new Retry({ defer: end.deferMs, cause: end.cause });
+    const { s: isSuccess, r: result } = decodeResult(end.record, this.#codec?.deserializer);
+    if (!isSuccess) throw result;
+    return result;
+  }
+
+  [Symbol.dispose](): void {
+    this.#pool.leave(this.#process);
+  }
+}
+
+/** The processes for the functions of one module. */
+class Pool {
+  readonly #path: string;
+  readonly #settings: IsolateSettings;
+  readonly #processes: Set<IsolateProcess> = new Set();
+  /** Those without a job, and when they are to end; the one used last is at the end. */
+  readonly #idle: Map<IsolateProcess, ReturnType<typeof setTimeout>> = new Map();
+  /** Jobs that wait for a place. */
+  readonly #waiting: Set<() => void> = new Set();
+  #places: number;
+
+  constructor(path: string, settings: IsolateSettings) {
+    this.#path = path;
+    this.#settings = settings;
+    this.#places = settings.maxProcesses;
+  }
+
+  /** Resolves to true when a place is had, or to false when the signal aborts before. */
+  enter(signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted) return Promise.resolve(false);
+    if (this.#places > 0) {
+      this.#places--;
+      return Promise.resolve(true);
+    }
+    return new Promise((resolve) => {
+      const onAbort = () => {
+        this.#waiting.delete(onPlace);
+        resolve(false);
+      };
+      const onPlace = () => {
+        signal.removeEventListener("abort", onAbort);
+        resolve(true);
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#waiting.add(onPlace);
+    });
+  }
+
+  /** The process that was used last, or a new one. */
+  take(): IsolateProcess {
+    const [process, timer] = [...this.#idle].at(-1) ?? [];
+    if (!process) return this.#start();
+    clearTimeout(timer);
+    this.#idle.delete(process);
+    return process;
+  }
+
+  /** Gives a place back, and the process that was had with it. */
+  leave(process: IsolateProcess | undefined): void {
+    if (process?.isBusy) process.kill();
+    else if (process?.isUsable) this.#keep(process);
+    const [next] = this.#waiting;
+    if (!next) {
+      this.#places++;
+      return;
+    }
+    this.#waiting.delete(next);
+    next();
+  }
+
+  async close(): Promise<void> {
+    for (const timer of this.#idle.values()) clearTimeout(timer);
+    await Promise.all([...this.#processes].map((process) => process.end()));
+  }
+
+  #start(): IsolateProcess {
+    const process = new IsolateProcess((mark) => commandFor(this.#path, this.#settings, mark));
+    this.#processes.add(process);
+    void process.ended.then(() => {
+      this.#processes.delete(process);
+      clearTimeout(this.#idle.get(process));
+      this.#idle.delete(process);
+    });
+    return process;
+  }
+
+  #keep(process: IsolateProcess): void {
+    const { idleMs, maxJobsPerProcess } = this.#settings;
+    if (process.jobs >= maxJobsPerProcess) return void process.end();
+    const end = () => {
+      this.#idle.delete(process);
+      void process.end();
+    };
+    this.#idle.set(process, setTimeout(end, Math.min(idleMs, LONGEST_TIMER_MS)));
+  }
+}

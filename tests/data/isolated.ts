@@ -1,0 +1,121 @@
+/** Functions that run in processes of their own. */
+import { spawnSync } from "node:child_process";
+import { existsSync, writeFileSync, writeSync } from "node:fs";
+import process from "node:process";
+import { type IsolatedContext, Retry } from "../../functions.ts";
+
+let calls = 0;
+
+/** What the context is, but for what lives; with what came in. */
+export function look(ctx: IsolatedContext, ...args: readonly unknown[]): unknown {
+  const { jobId, jobTry, enqueueTime, score, functionName, queueName, kwargs } = ctx;
+  const isAborted = ctx.signal.aborted;
+  return {
+    context: { jobId, jobTry, enqueueTime, score, functionName, queueName, kwargs, isAborted },
+    args,
+  };
+}
+
+/** Which process this is, and how often it was called. */
+export function count(): { readonly pid: number; readonly calls: number } {
+  return { pid: process.pid, calls: ++calls };
+}
+
+/** Never gives way; says in a file that it does so. */
+export function spin(_ctx: IsolatedContext, file: string): void {
+  writeFileSync(file, String(process.pid));
+  for (;;);
+}
+
+/** Waits until it is told to stop. */
+export async function heed(ctx: IsolatedContext, file: string): Promise<void> {
+  writeFileSync(file, String(process.pid));
+  await new Promise((resolve) => ctx.signal.addEventListener("abort", resolve));
+  writeFileSync(file, String(ctx.signal.reason));
+  ctx.signal.throwIfAborted();
+}
+
+/** Waits, without giving way, until there is such a file. */
+export function hold(_ctx: IsolatedContext, file: string): number {
+  const nap = new Int32Array(new SharedArrayBuffer(4));
+  while (!existsSync(file)) Atomics.wait(nap, 0, 0, 10);
+  return process.pid;
+}
+
+/** Asks to run again, once. */
+export function again(ctx: IsolatedContext): number {
+  if (ctx.jobTry === 1) throw new Retry({ defer: 10, cause: "not yet" });
+  ctx.logger.info("try {jobTry} of {what}", { jobTry: ctx.jobTry, what: () => {} });
+  return ctx.jobTry;
+}
+
+/** Throws an error with everything that errors may have. */
+export function fail(): never {
+  const error = new RangeError("too far", { cause: new TypeError("why") });
+  throw Object.assign(error, { code: "EFAR", at: new Date(0), handler: () => {} });
+}
+
+/** Throws what is no error. */
+export function toss(): never {
+  throw "a text";
+}
+
+/** Returns what cannot travel. */
+export function untransportable(): unknown {
+  return { inner: { handler: () => {} } };
+}
+
+/** Prints, and exits. */
+export function exit(_ctx: IsolatedContext, code: number): never {
+  for (let line = 1; line <= 12; line++) console.log(`line ${line}`);
+  console.error("the last line");
+  process.exit(code);
+}
+
+/** Has an exception that nobody awaits when it is long done. */
+export function leave(): number {
+  setTimeout(() => {
+    throw new Error("left behind");
+  }, 20);
+  return process.pid;
+}
+
+/** Prints in every way that there is. */
+export function print(): string {
+  console.log("by console");
+  process.stdout.write("by stream\n");
+  writeSync(1, Uint8Array.of(0xff, 0, 0xff, 1, 10));
+  spawnSync(process.execPath, ["--version"], { stdio: ["ignore", "inherit", "inherit"] });
+  return "x".repeat(1_000_000);
+}
+
+/** The mark of the frames, which a function has no business to know. */
+function mark(): string {
+  const { mainModule = "" } = (Reflect.get(globalThis, "Deno") ?? {}) as { mainModule?: string };
+  const program = decodeURIComponent(mainModule) + process.execArgv.join(" ");
+  return /"(ff[0-9a-f]{14})"/.exec(program)?.[1] ?? "";
+}
+
+/** Writes a frame that is none, with the length that is given. */
+export async function garble(_ctx: IsolatedContext, length: number): Promise<void> {
+  const frame = new Uint8Array(1_000);
+  frame.setFromHex(mark());
+  new DataView(frame.buffer).setUint32(8, length);
+  console.log("garbling");
+  writeSync(1, frame);
+  await new Promise(() => {});
+}
+
+/** Takes memory until there is none. */
+export function devour(): number {
+  const all: unknown[] = [];
+  for (;;) all.push(Array.from({ length: 1_000 }, (_, i) => ({ i })));
+}
+
+/** Which permissions there are. */
+export function permissions(
+  _ctx: IsolatedContext,
+  asked: readonly Deno.PermissionDescriptor[],
+): string[] {
+  return asked.map((descriptor) => Deno.permissions.querySync(descriptor).state);
+}

@@ -1,0 +1,122 @@
+/** Programs that run functions in processes of their own: their death, their memory, their permissions. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import process from "node:process";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { gone, Notes } from "./_isolation.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
+const PROGRAM = fileURLToPath(new URL("./data/isolating_program.ts", import.meta.url));
+const IS_DENO = "Deno" in globalThis;
+
+/** What a program may do, under Deno. */
+const FLAGS = ["--no-check", "--no-prompt", `--allow-read=${ROOT}`];
+const MAY_RUN = `--allow-run=${process.execPath}`;
+
+interface ProgramOptions {
+  readonly flags?: readonly string[];
+  readonly isolate?: unknown;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+function startProgram(
+  name: string,
+  args: readonly unknown[],
+  { flags = ["-A", "--no-check"], isolate = true, env = {} }: ProgramOptions = {},
+): ChildProcess {
+  const runtimeArgs = IS_DENO ? ["run", ...flags] : ["run"];
+  const words = [name, JSON.stringify(isolate), JSON.stringify(args)];
+  return spawn(process.execPath, [...runtimeArgs, PROGRAM, ...words], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...env },
+  });
+}
+
+/** The last line that a program prints. */
+async function lastLine(program: ChildProcess): Promise<string> {
+  let output = "";
+  program.stdout?.on("data", (chunk) => output += String(chunk));
+  await new Promise((resolve) => program.on("close", resolve));
+  return output;
+}
+
+async function runProgram(...args: Parameters<typeof startProgram>): Promise<string> {
+  return await lastLine(startProgram(...args));
+}
+
+describe("A process for functions", () => {
+  it("goes away by itself, though it spins, when its worker is killed", async () => {
+    using notes = new Notes();
+    const program = startProgram("spin", [notes.path("pid")]);
+    const pid = await notes.pid("pid");
+    process.kill(program.pid ?? 0, "SIGKILL");
+    await gone(pid);
+  });
+
+  it("that runs out of memory fails its job only, with what it printed", async () => {
+    if (!IS_DENO) return; // Bun has no limit but the machine's.
+    const isolate = { runtimeArgs: ["--v8-flags=--max-old-space-size=40"] };
+    const output = await runProgram("devour", [], { isolate });
+    assert.match(output, /The process that ran "devour" ended with SIG(?:TRAP|ABRT|ILL) before/);
+    assert.match(output, /Fatal JavaScript out of memory/);
+  });
+});
+
+describe("Deno's permissions of a process for functions", () => {
+  const ask = async (descriptors: readonly object[], options: ProgramOptions) =>
+    JSON.parse(await runProgram("permissions", [descriptors], options));
+  const kinds = ["read", "write", "net", "env", "sys", "run", "ffi", "import"];
+  const all = kinds.map((name) => ({ name }));
+
+  it("are the worker's", async () => {
+    if (!IS_DENO) return; // Bun has none.
+    assert.deepEqual(await ask(all, {}), kinds.map(() => "granted"));
+    const flags = [...FLAGS, MAY_RUN, "--allow-env", "--allow-sys", "--deny-sys=cpus"];
+    const some = [
+      ...all,
+      { name: "read", path: ROOT },
+      { name: "read", path: "/" },
+      { name: "sys", kind: "cpus" },
+      { name: "import", host: "jsr.io:443" },
+      { name: "import", host: "example.com:443" },
+    ];
+    const prompt = "prompt";
+    const [granted] = await ask([{ name: "env" }], { flags });
+    assert.equal(granted, "granted");
+    assert.deepEqual(await ask(some, { flags }), [
+      ...kinds.map((kind) => kind === "env" ? granted : prompt),
+      granted,
+      prompt,
+      prompt,
+      granted,
+      prompt,
+    ]);
+  });
+
+  it("can be less, and never more", async () => {
+    if (!IS_DENO) return; // Bun has none.
+    const less = { permissions: { net: false, write: ["/tmp/a", "/tmp/b"], run: true } };
+    const asked = [
+      { name: "net" },
+      { name: "write" },
+      { name: "write", path: "/tmp/b" },
+      { name: "run" },
+      { name: "env" },
+    ];
+    assert.deepEqual(
+      await ask(asked, { isolate: less }),
+      ["prompt", "prompt", "granted", "granted", "granted"],
+    );
+    const flags = [...FLAGS, MAY_RUN, "--allow-write=/tmp/a"];
+    const refused = await runProgram("permissions", [asked], { flags, isolate: less });
+    assert.match(refused, /what the worker lacks: start Deno with --allow-write=\/tmp\/b$/m);
+    assert.match(refused, /start Deno with --allow-run$/m);
+  });
+
+  it("need the worker's to run processes, which the error names", async () => {
+    if (!IS_DENO) return; // Bun has none.
+    const output = await runProgram("count", [], { flags: FLAGS });
+    assert.ok(output.includes(`in a process of its own: start Deno with ${MAY_RUN}\n`), output);
+  });
+});

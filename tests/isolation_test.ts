@@ -1,0 +1,232 @@
+/** Functions in processes of their own: what they are told, how they end, how they are stopped. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { describe, it } from "node:test";
+import {
+  createPool,
+  JobAborted,
+  type JobContext,
+  JobExecutionFailed,
+  JobTimeoutError,
+  SerializationError,
+  Worker,
+  type WorkerSettings,
+} from "../mod.ts";
+import { gone, isAlive, isolated, Notes } from "./_isolation.ts";
+import { scenarios, until } from "./_worker.ts";
+
+const POLL = { pollDelay: 20 };
+const IN_MEMORY = "sqlite::memory:";
+
+scenarios("A function in a process of its own", (scenario) => {
+  scenario("is given the job and gives its end, with every type", async (scene) => {
+    const functions = { look: isolated("look"), fail: isolated("fail"), again: isolated("again") };
+    let score: number | undefined;
+    const onJobStart = (ctx: JobContext) => score ??= ctx.score;
+    const { worker } = scene.start({ functions, onJobStart, ...POLL });
+    const values = [new Date(5), new Map([[1, { big: 2n ** 70n }]]), undefined, -0, /x/g];
+    const job = await scene.arq.enqueueJob("look", values, { jobId: "j", kwargs: { b: 2 } });
+    const { context, args } = await job?.result({ timeout: 4_000 }) as {
+      readonly context: unknown;
+      readonly args: unknown;
+    };
+    assert.deepEqual(args, values);
+    const info = await job?.resultInfo();
+    assert.deepEqual(context, {
+      jobId: "j",
+      jobTry: 1,
+      enqueueTime: info?.enqueueTime,
+      score,
+      functionName: "look",
+      queueName: scene.queueName,
+      kwargs: { b: 2 },
+      isAborted: false,
+    });
+    const failed = await scene.arq.enqueueJob("fail");
+    await assert.rejects(failed.result({ timeout: 4_000 }), (error: RangeError) => {
+      assert.ok(error instanceof RangeError);
+      assert.equal(error.message, "too far");
+      assert.ok(error.cause instanceof TypeError);
+      assert.match(error.stack ?? "", /data\/isolated\.ts/);
+      assert.deepEqual(Object.entries(error), [["code", "EFAR"], ["at", new Date(0)]]);
+      return true;
+    });
+    assert.equal(await scene.arq.call("again", [], { timeout: 4_000 }), 2);
+    assert.equal(String(worker), "<Worker j_complete=2 j_failed=1 j_retried=1 j_ongoing=0>");
+  });
+
+  scenario("is killed when it spins: by abort, and by the worker's end", async (scene) => {
+    using notes = new Notes();
+    const functions = { spin: isolated("spin", { maxProcesses: 1 }) };
+    const settings = { functions, abortGrace: 30, ...POLL };
+    const { worker, ended } = scene.start(settings);
+    const aborted = await scene.arq.enqueueJob("spin", [notes.path("a")]);
+    const first = await notes.pid("a");
+    assert.equal(await aborted.abort({ timeout: 4_000 }), true);
+    await assert.rejects(aborted.result(), JobAborted);
+    const job = await scene.arq.enqueueJob("spin", [notes.path("b")]);
+    const second = await notes.pid("b");
+    await worker.close();
+    await ended;
+    assert.ok(!isAlive(first) && !isAlive(second), "no process outlives its worker");
+    assert.equal(await job.status(), "queued");
+    await scene.burst({ functions: { spin: () => "again" } });
+    assert.equal(await job.result(), "again");
+  });
+});
+
+/** A worker in memory, which leaves no process behind. */
+async function playing(
+  settings: Partial<WorkerSettings<never>>,
+  play: (
+    call: (name: string, ...args: readonly unknown[]) => Promise<unknown>,
+    worker: Worker,
+  ) => Promise<void>,
+): Promise<void> {
+  await using arq = await createPool(IN_MEMORY);
+  const worker = new Worker({ connection: arq, abortGrace: 30, ...POLL, ...settings } as object);
+  const running = worker.run();
+  try {
+    await play((name, ...args) => arq.call(name, args, { timeout: 10_000 }), worker);
+  } finally {
+    await worker.close();
+  }
+  await running;
+}
+
+type Count = { readonly pid: number; readonly calls: number };
+
+describe("A pool of processes", () => {
+  it("is shared by the functions of a module, and kept warm", async () => {
+    let pid = 0;
+    const functions = { count: isolated("count"), more: isolated("count"), look: isolated("look") };
+    await playing({ functions }, async (call) => {
+      const first = await call("count") as Count;
+      pid = first.pid;
+      assert.notEqual(pid, process.pid);
+      await call("look");
+      assert.deepEqual(await call("more"), { pid, calls: 2 });
+      assert.ok(isAlive(pid));
+    });
+    assert.ok(!isAlive(pid));
+  });
+
+  it("has so many processes and no more; a job's time begins when it has one", async () => {
+    using notes = new Notes();
+    const functions = {
+      hold: isolated("hold", { maxProcesses: 2 }, { timeout: 4_000 }),
+      count: isolated("count", { maxProcesses: 2 }, { timeout: 1_000 }),
+    };
+    await playing({ functions }, async (call, worker) => {
+      const held = [call("hold", notes.path("go")), call("hold", notes.path("go"))];
+      await until("two jobs run", () => worker.jobsOngoing === 2);
+      const waiting = call("count");
+      await until("the third waits", () => worker.jobsOngoing === 3);
+      writeFileSync(notes.path("go"), "");
+      const pids = await Promise.all(held);
+      assert.equal(new Set(pids).size, 2);
+      assert.ok(pids.includes((await waiting as Count).pid));
+    });
+  });
+
+  it("replaces a process after so many jobs, or so long without one", async () => {
+    const functions = {
+      used: isolated("count", { maxJobsPerProcess: 2 }),
+      idle: isolated("count", { idleTime: 1 }),
+    };
+    await playing({ functions }, async (call) => {
+      const used = [await call("used"), await call("used"), await call("used")] as Count[];
+      assert.deepEqual(used.map(({ calls }) => calls), [1, 2, 1]);
+      const { pid } = await call("idle") as Count;
+      await gone(pid);
+      assert.deepEqual((await call("idle") as Count).calls, 1);
+    });
+  });
+});
+
+describe("A process that fails", () => {
+  const fails = (call: Promise<unknown>, message: RegExp) =>
+    assert.rejects(call, (error: Error) => {
+      assert.ok(error instanceof JobExecutionFailed);
+      assert.match(error.message, message);
+      return true;
+    });
+
+  it("takes its own job with it, and tells why", async () => {
+    const names = ["exit", "garble", "leave", "count", "toss", "untransportable", "missing"];
+    const functions = Object.fromEntries(
+      names.map((name) => [name, isolated(name, { maxProcesses: 1 })]),
+    );
+    await playing({ functions }, async (call) => {
+      const exit =
+        /^The process that ran "exit" ended with exit code 3 before the job did; it printed last:\n/;
+      await fails(call("exit", 3), exit);
+      await fails(call("exit", 3), /\n {2}line 4\n(?:.*\n)+ {2}the last line$/);
+      await fails(call("garble", 0xffffffff), /its channel \(it claims to have 4294967295 bytes\)/);
+      await fails(call("garble", 10), /its channel \(its checksum is wrong\).*\n {2}garbling$/);
+      await fails(call("missing"), /^The module exports no function "missing"$/);
+      await assert.rejects(call("toss"), { name: "NonError", message: "a text" });
+      await assert.rejects(call("untransportable"), (error: Error) => {
+        assert.ok(error instanceof SerializationError);
+        assert.match(error.message, /result\.inner\.handler/);
+        return true;
+      });
+      const pid = await call("leave") as number;
+      await gone(pid);
+      assert.equal((await call("count") as Count).calls, 1);
+    });
+  });
+
+  it("may print as it likes, and return what is large", async () => {
+    await playing({ functions: { print: isolated("print") } }, async (call) => {
+      assert.equal((await call("print") as string).length, 1_000_000);
+      assert.equal((await call("print") as string).length, 1_000_000);
+    });
+  });
+
+  it("is killed from outside", async () => {
+    using notes = new Notes();
+    await playing({ functions: { spin: isolated("spin") } }, async (call) => {
+      const spinning = fails(
+        call("spin", notes.path("pid")),
+        /ended with SIGKILL before the job did/,
+      );
+      process.kill(await notes.pid("pid"), "SIGKILL");
+      await spinning;
+    });
+  });
+});
+
+describe("A function that is told to stop", () => {
+  it("has time to heed its signal", async () => {
+    using notes = new Notes();
+    const functions = { heed: isolated("heed", true, { timeout: 300 }), count: isolated("count") };
+    await playing({ functions, abortGrace: 5_000 }, async (call) => {
+      const { pid } = await call("count") as Count;
+      await assert.rejects(call("heed", notes.path("reason")), JobTimeoutError);
+      assert.match(
+        readFileSync(notes.path("reason"), "utf8"),
+        /^JobTimeoutError: .* within 0\.3 s$/,
+      );
+      assert.deepEqual(await call("count"), { pid, calls: 2 }, "its process is not lost");
+    });
+  });
+
+  it("is killed at its timeout while it spins, and its place is free at once", async () => {
+    using notes = new Notes();
+    const functions = {
+      spin: isolated("spin", { maxProcesses: 1 }, { timeout: 300 }),
+      count: isolated("count", { maxProcesses: 1 }),
+    };
+    await playing({ functions }, async (call) => {
+      await call("count");
+      const rejected = assert.rejects(call("spin", notes.path("pid")), JobTimeoutError);
+      const pid = await notes.pid("pid");
+      const waiting = call("count");
+      await rejected;
+      assert.equal((await waiting as Count).calls, 1);
+      await gone(pid);
+    });
+  });
+});
