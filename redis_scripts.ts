@@ -20,9 +20,10 @@ export interface Script {
 }
 
 const PRELUDE = String.raw`
+local call, format = redis.call, string.format
 local QUEUE, WAKE, ABORT, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix = ARGV[1]
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function job_key(id) return prefix .. 'job:' .. id end
@@ -35,14 +36,14 @@ local function lease_member(id, score) return score .. ':' .. id end
 local function ops_key(name) return QUEUE .. ':ops:' .. name end
 
 local function wake()
-  if redis.call('LLEN', WAKE) > 0 then return end
-  redis.call('RPUSH', WAKE, '1')
-  redis.call('PEXPIRE', WAKE, 5000)
+  if call('LLEN', WAKE) > 0 then return end
+  call('RPUSH', WAKE, '1')
+  call('PEXPIRE', WAKE, 5000)
 end
 
 -- The score of the first entry that is not due yet, or false.
 local function next_future()
-  local first = redis.call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local first = call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   return first[2] or false
 end
 
@@ -57,30 +58,31 @@ end
 local function is_mine(id, token, score)
   local lock = redis.pcall('GET', lock_key(id))
   if lock then return lock == token end
-  local leased = redis.call('ZSCORE', LEASES, lease_member(id, score))
-  local queued = redis.call('ZSCORE', QUEUE, id)
+  local leased = call('ZSCORE', LEASES, lease_member(id, score))
+  local queued = call('ZSCORE', QUEUE, id)
   -- Python's abort sets score 1; any other score but the lease's is a new incarnation.
   return leased ~= false and (queued == leased or tonumber(queued or 0) == 1)
 end
 
 -- A full server checks memory at a script's first write only: begin with one that frees.
-local function write_even_when_full() redis.call('ZREM', LEASES, '') end
+local function write_even_when_full() call('ZREM', LEASES, '') end
 
 local function count_handback(id)
   local count = tonumber(redis.pcall('GET', handbacks_key(id)) or 0) or 0
-  redis.call('SET', handbacks_key(id), string.format('%d', count + 1), 'EX', 88400)
+  call('SET', handbacks_key(id), format('%d', count + 1), 'EX', 88400)
 end
 
 -- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
 local function announce(id, result)
-  local channel = prefix .. 'done:' .. (string.match(id, '^([^@]+)@') or id)
+  local at = string.find(id, '@', 2, true)
+  local channel = prefix .. 'done:' .. (at and string.sub(id, 1, at - 1) or id)
   redis.pcall('PUBLISH', channel, #id .. ':' .. id .. (#result <= 65536 and result or ''))
 end
 
 local function return_to_queue(id, score, due)
-  redis.call('ZREM', LEASES, lease_member(id, score))
-  redis.call('DEL', lock_key(id))
-  redis.call('ZADD', QUEUE, 'XX', due, id)
+  call('ZREM', LEASES, lease_member(id, score))
+  call('DEL', lock_key(id))
+  call('ZADD', QUEUE, 'XX', due, id)
 end
 `;
 
@@ -93,7 +95,7 @@ end
  */
 export const TELL: string = String.raw`
 local function tell(kind, id, starts, number, value)
-  local head = string.format('%s,%.0f,%d,%s,%d:', kind, now, starts, number, #id)
+  local head = format('%s,%.0f,%d,%s,%d:', kind, now, starts, number, #id)
   redis.pcall('PUBLISH', QUEUE .. ':events', head .. id .. (value or ''))
 end
 `;
@@ -120,56 +122,70 @@ local LAST_INSTANT, SLOT_LATE = 8.64e15, 60000
 local extra, again, nonce = tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local nonce_key = prefix .. 'nonce:' .. nonce
 if again and nonce ~= '' then
-  local replies = redis.call('GET', nonce_key)
+  local replies = call('GET', nonce_key)
   if replies then return replies end
 end
-redis.call('ZCARD', QUEUE)
+call('ZCARD', QUEUE)
 
 local function is_taken(id, kind, score, slot)
-  if redis.call('EXISTS', job_key(id), result_key(id)) > 0 then return true end
+  if call('EXISTS', job_key(id), result_key(id)) > 0 then return true end
   if kind == 'random' then return false end
   if kind == 'slot' then
     local slot_lock = lock_key(slot ~= '' and slot or id)
-    if score < now - SLOT_LATE or redis.call('EXISTS', slot_lock) == 1 then return true end
+    if score < now - SLOT_LATE or call('EXISTS', slot_lock) == 1 then return true end
   end
-  return redis.call('EXISTS', lock_key(id)) == 1 and redis.call('ZSCORE', QUEUE, id) ~= false
+  return call('EXISTS', lock_key(id)) == 1 and call('ZSCORE', QUEUE, id) ~= false
 end
 
-local replies, entries, earliest = {}, {}, math.huge
-for i = 5, #ARGV, 3 do
-  local id, terms = ARGV[i], ARGV[i + 2]
-  local kind, due, delay, expires, slot = 'random', '', '', '', ''
-  if terms ~= '' then
-    kind, due, delay, expires, slot = string.match(terms, '^(.-),(.-),(.-),(.-),(.*)$')
-  end
+local function ms(number) return format('%.0f', number) end
+
+local replies, entries, added, earliest = {}, {}, 0, math.huge
+local function add(i, id, score, ttl)
+  call('SET', job_key(id), ARGV[i + 1], 'PX', ttl)
+  entries[added + 1], entries[added + 2] = score, id
+  added = added + 2
+end
+
+-- Most jobs are due now and have a new id: no question need be asked.
+local plain_score, plain_ttl = ms(now), ms(extra)
+local function add_plain(i, id)
+  add(i, id, plain_score, plain_ttl)
+  earliest = math.min(earliest, now)
+  return '1'
+end
+
+local function add_on_terms(i, id, kind, due, delay, expires, slot)
   local score = now
   if due ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
   elseif delay ~= '' then score = now + tonumber(delay) end
   local fresh = kind == 'random' and not again
-  if not fresh and is_taken(id, kind, score, slot) then
-    replies[#replies + 1] = kind == 'random' and '1' or '0'
-  else
-    local ttl = tonumber(expires) or (math.max(score, now) - now + extra)
-    redis.call('SET', job_key(id), ARGV[i + 1], 'PX', string.format('%.0f', ttl))
-    if not fresh then
-      redis.call('DEL', starts_key(id), handbacks_key(id), progress_key(id))
-      redis.call('ZREM', ABORT, id)
-    end
-    if slot ~= '' then
-      redis.call('SET', lock_key(slot), '1', 'PX', string.format('%.0f', score - now + SLOT_LATE + 1))
-    end
-    entries[#entries + 1] = string.format('%.0f', score)
-    entries[#entries + 1] = id
-    earliest = math.min(earliest, score)
-    replies[#replies + 1] = '1'
+  if not fresh and is_taken(id, kind, score, slot) then return kind == 'random' and '1' or '0' end
+  add(i, id, ms(score), ms(tonumber(expires) or (math.max(score, now) - now + extra)))
+  if not fresh then
+    call('DEL', starts_key(id), handbacks_key(id), progress_key(id))
+    call('ZREM', ABORT, id)
   end
+  if slot ~= '' then
+    call('SET', lock_key(slot), '1', 'PX', ms(score - now + SLOT_LATE + 1))
+  end
+  earliest = math.min(earliest, score)
+  return '1'
 end
-if #entries > 0 then
-  redis.call('ZADD', QUEUE, unpack(entries))
+
+for i = 5, #ARGV, 3 do
+  local id, terms = ARGV[i], ARGV[i + 2]
+  local reply
+  if terms ~= '' then reply = add_on_terms(i, id, string.match(terms, '^(.-),(.-),(.-),(.-),(.*)$'))
+  elseif again then reply = add_on_terms(i, id, 'random', '', '', '', '')
+  else reply = add_plain(i, id) end
+  replies[#replies + 1] = reply
+end
+if added > 0 then
+  call('ZADD', QUEUE, unpack(entries))
   wake_for(earliest)
 end
 replies = table.concat(replies)
-if nonce ~= '' then redis.call('SET', nonce_key, replies, 'PX', 60000) end
+if nonce ~= '' then call('SET', nonce_key, replies, 'PX', 60000) end
 return replies
 `;
 
@@ -190,66 +206,65 @@ return replies
  */
 const CLAIM = TELL + String.raw`
 local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-write_even_when_full()
-local lease_end = string.format('%.0f', now + lease + 5)
+local now_text, lease_end = format('%.0f', now), format('%.0f', now + lease + 5)
 local last_try = tonumber(ARGV[5]) or math.huge
-local claimed, taken = {}, 0
+local reply, filled, taken, next_due = {}, 3, 0, false
 
 -- These are rarely there: one command tells that none is.
-local has_marks = redis.call('EXISTS', ABORT, ops_key('paused'), ops_key('watched')) > 0
-if has_marks and redis.call('EXISTS', ops_key('paused')) == 1 then
-  return {string.format('%.0f', now), false, redis.call('ZCARD', QUEUE)}
+local has_marks = call('EXISTS', ABORT, ops_key('paused'), ops_key('watched')) > 0
+if has_marks and call('EXISTS', ops_key('paused')) == 1 then
+  return {now_text, false, call('ZCARD', QUEUE)}
 end
 
 local function drop_if_ended(id)
-  if redis.call('EXISTS', result_key(id)) == 0 then return false end
-  redis.call('ZREM', QUEUE, id)
-  redis.call('ZREM', ABORT, id)
-  redis.call('DEL', starts_key(id), handbacks_key(id))
+  if call('EXISTS', result_key(id)) == 0 then return false end
+  call('ZREM', QUEUE, id)
+  call('ZREM', ABORT, id)
+  call('DEL', starts_key(id), handbacks_key(id))
   return true
 end
 
 local function take_all(ids, scores, suspect)
-  if #ids == 0 then return end
+  local count = #ids
+  if count == 0 then return end
+  write_even_when_full()
   local keys = {}
-  for _, id in ipairs(ids) do
-    keys[#keys + 1] = job_key(id)
-    keys[#keys + 1] = starts_key(id)
-    keys[#keys + 1] = handbacks_key(id)
-  end
-  local values = redis.call('MGET', unpack(keys))
-  local aborts = has_marks and redis.call('ZMSCORE', ABORT, unpack(ids)) or {}
-  local watched = has_marks and redis.pcall('ZMSCORE', ops_key('watched'), unpack(ids)) or {}
-  local queue_entries, lease_entries = {}, {}
   for i, id in ipairs(ids) do
-    local payload = values[3 * i - 2]
+    keys[i], keys[count + i], keys[2 * count + i] = job_key(id), starts_key(id), handbacks_key(id)
+  end
+  local values = call('MGET', unpack(keys))
+  local aborts = has_marks and call('ZMSCORE', ABORT, unpack(ids)) or {}
+  local watched = has_marks and redis.pcall('ZMSCORE', ops_key('watched'), unpack(ids)) or {}
+  local queue_entries, lease_entries, entered = {}, {}, 0
+  local suspicion = suspect and ',1' or ',0'
+  for i, id in ipairs(ids) do
+    local payload, starts, handbacks = values[i], values[count + i], values[2 * count + i]
     if payload or not drop_if_ended(id) then
-      if not payload and redis.call('EXISTS', job_key(id)) == 1 then payload = 0 end
-      local starts = (tonumber(values[3 * i - 1] or 0) or 0) + 1
-      redis.call('SET', lock_key(id), token .. ':' .. id, 'PX', lease)
-      redis.call('SET', starts_key(id), string.format('%d', starts), 'EX', 88400)
-      queue_entries[#queue_entries + 1] = lease_end
-      queue_entries[#queue_entries + 1] = id
-      lease_entries[#lease_entries + 1] = lease_end
-      lease_entries[#lease_entries + 1] = lease_member(id, scores[i])
-      local n = #claimed
-      claimed[n + 1], claimed[n + 2], claimed[n + 3] = id, scores[i], payload
-      local handbacks = tonumber(values[3 * i] or 0) or 0
-      claimed[n + 4] = string.format(
-        '%d,%d,%d,%d', starts, handbacks, aborts[i] and 1 or 0, suspect and 1 or 0)
+      if not payload and call('EXISTS', job_key(id)) == 1 then payload = 0 end
+      starts = starts and format('%d', (tonumber(starts) or 0) + 1) or '1'
+      call('SET', lock_key(id), token .. ':' .. id, 'PX', lease)
+      call('SET', starts_key(id), starts, 'EX', 88400)
+      queue_entries[entered + 1], queue_entries[entered + 2] = lease_end, id
+      lease_entries[entered + 1] = lease_end
+      lease_entries[entered + 2] = lease_member(id, scores[i])
+      entered = entered + 2
+      reply[filled + 1], reply[filled + 2], reply[filled + 3] = id, scores[i], payload
+      handbacks = handbacks and format('%d', tonumber(handbacks) or 0) or '0'
+      reply[filled + 4] = starts .. ',' .. handbacks .. (aborts[i] and ',1' or ',0') .. suspicion
+      filled = filled + 4
       taken = taken + 1
       if payload and watched[i] then tell('started', id, starts, '') end
     end
   end
-  if #queue_entries > 0 then
-    redis.call('ZADD', QUEUE, 'XX', unpack(queue_entries))
-    redis.call('ZADD', LEASES, unpack(lease_entries))
+  if entered > 0 then
+    call('ZADD', QUEUE, 'XX', unpack(queue_entries))
+    call('ZADD', LEASES, unpack(lease_entries))
   end
 end
 
 -- The try that a claim would begin, where hand-backs do not count.
 local function next_try(id)
-  local counts = redis.call('MGET', starts_key(id), handbacks_key(id))
+  local counts = call('MGET', starts_key(id), handbacks_key(id))
   return (tonumber(counts[1] or 0) or 0) + 1 - (tonumber(counts[2] or 0) or 0)
 end
 
@@ -258,26 +273,26 @@ local function take_orphans()
   local suspects = {}
   while taken < limit do
     local expired =
-      redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', #suspects, limit - taken)
+      call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', #suspects, limit - taken)
     if #expired == 0 then break end
     local ids, scores, gone = {}, {}, {}
     for _, member in ipairs(expired) do
       local score, id = string.match(member, '^([^:]*):(.*)$')
-      local queued = tonumber(redis.call('ZSCORE', QUEUE, id) or now + 1)
+      local queued = tonumber(call('ZSCORE', QUEUE, id) or now + 1)
       -- A later score is that of a new incarnation, which was deferred.
-      local is_orphan = queued <= now and redis.call('EXISTS', lock_key(id)) == 0
+      local is_orphan = queued <= now and call('EXISTS', lock_key(id)) == 0
       if is_orphan and next_try(id) >= last_try then suspects[#suspects + 1] = member
       else
         gone[#gone + 1] = member
         if is_orphan then ids[#ids + 1], scores[#scores + 1] = id, score end
       end
     end
-    if #gone > 0 then redis.call('ZREM', LEASES, unpack(gone)) end
+    if #gone > 0 then call('ZREM', LEASES, unpack(gone)) end
     take_all(ids, scores)
   end
   if #suspects > 0 and taken == 0 then
     local score, id = string.match(suspects[1], '^([^:]*):(.*)$')
-    redis.call('ZREM', LEASES, suspects[1])
+    call('ZREM', LEASES, suspects[1])
     take_all({id}, {score}, true)
   end
   return #suspects > 0
@@ -285,44 +300,39 @@ end
 
 -- A lock without an end would hold its job for ever: it counts as none.
 local function is_locked(id, lock)
-  return lock and redis.call('PTTL', lock_key(id)) ~= -1
+  return lock and call('PTTL', lock_key(id)) ~= -1
 end
 
+-- Takes what is due and finds out when the next entry will be; locked ones are passed over.
 local function take_due()
   local passed = 0
-  while taken < limit do
-    local asked = math.max(10, limit - taken)
-    local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', passed, asked)
-    if #due == 0 then return passed end
-    local keys, ids, scores, seen = {}, {}, {}, 0
-    for i = 1, #due, 2 do keys[#keys + 1] = lock_key(due[i]) end
-    local locks = redis.call('MGET', unpack(keys))
-    for i = 1, #keys do
-      local id = due[2 * i - 1]
-      if #ids == limit - taken then break end
-      seen = i
-      if is_locked(id, locks[i]) then passed = passed + 1
-      else ids[#ids + 1], scores[#scores + 1] = id, due[2 * i] end
+  while true do
+    local wanted = limit - taken
+    local asked = passed == 0 and wanted + 1 or math.max(100, wanted + 1)
+    local page = call('ZRANGE', QUEUE, passed, passed + asked - 1, 'WITHSCORES')
+    local keys, ids, scores, count, is_all = {}, {}, {}, 0, #page < 2 * asked
+    for i = 2, #page, 2 do
+      if tonumber(page[i]) > now then next_due, is_all = page[i], true break end
+      keys[#keys + 1] = lock_key(page[i - 1])
+    end
+    if #keys == 0 then return end
+    for i, lock in ipairs(call('MGET', unpack(keys))) do
+      local id = page[2 * i - 1]
+      if is_locked(id, lock) then passed = passed + 1
+      elseif count == wanted then is_all = false break
+      else count = count + 1 ids[count], scores[count] = id, page[2 * i] end
     end
     take_all(ids, scores)
-    if seen < asked and seen == #keys then return passed end
+    if is_all then return end
+    if taken == limit then next_due = now_text return end
   end
-  return passed
 end
 
-local has_suspects = take_orphans()
-local passed = has_suspects and 0 or take_due()
-local next_due = false
-local is_full = taken == limit or has_suspects
-if is_full and redis.call('ZCOUNT', QUEUE, '-inf', now) > passed then
-  wake()
-  next_due = string.format('%.0f', now)
-else
-  redis.call('DEL', WAKE)
-  next_due = next_future()
-end
-local reply = {string.format('%.0f', now), next_due, redis.call('ZCARD', QUEUE)}
-for i = 1, #claimed do reply[i + 3] = claimed[i] end
+if not take_orphans() then take_due()
+else next_due = call('ZCOUNT', QUEUE, '-inf', now) > 0 and now_text or next_future() end
+if next_due == now_text then wake() else call('DEL', WAKE) end
+if taken > 0 and tonumber(next_due or lease_end) >= tonumber(lease_end) then next_due = lease_end end
+reply[1], reply[2], reply[3] = now_text, next_due, call('ZCARD', QUEUE)
 return reply
 `;
 
@@ -335,17 +345,17 @@ return reply
  */
 const RENEW = String.raw`
 local lease = tonumber(ARGV[2])
-local lease_end = string.format('%.0f', now + lease + 5)
+local lease_end = format('%.0f', now + lease + 5)
 write_even_when_full()
 local replies = {}
 for i = 3, #ARGV, 3 do
   local id, token, score = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local mine = is_mine(id, token, score)
   if mine then
-    redis.call('SET', lock_key(id), token, 'PX', lease)
-    redis.call('ZADD', QUEUE, 'XX', lease_end, id)
-    redis.call('ZADD', LEASES, lease_end, lease_member(id, score))
-    redis.call('PEXPIRE', progress_key(id), lease + ${PROGRESS_KEEP_MS})
+    call('SET', lock_key(id), token, 'PX', lease)
+    call('ZADD', QUEUE, 'XX', lease_end, id)
+    call('ZADD', LEASES, lease_end, lease_member(id, score))
+    call('PEXPIRE', progress_key(id), lease + ${PROGRESS_KEEP_MS})
   end
   replies[#replies + 1] = mine and '1' or '0'
 end
@@ -371,13 +381,21 @@ const FINISH = String.raw`
 local FIELDS = 5
 local ids, keys, members = {}, {}, {}
 for i = 3, #ARGV, FIELDS do
-  local id = ARGV[i]
-  ids[#ids + 1], keys[#keys + 1] = id, lock_key(id)
-  members[#members + 1] = lease_member(id, ARGV[i + 2])
+  local n, id = #ids + 1, ARGV[i]
+  ids[n], keys[n], members[n] = id, lock_key(id), lease_member(id, ARGV[i + 2])
 end
-local locks = redis.call('MGET', unpack(keys))
-local queued = redis.call('ZMSCORE', QUEUE, unpack(ids))
-local leased = redis.call('ZMSCORE', LEASES, unpack(members))
+local locks = call('MGET', unpack(keys))
+local queued = call('ZMSCORE', QUEUE, unpack(ids))
+local leased = call('ZMSCORE', LEASES, unpack(members))
+
+-- Most jobs of a batch have the same terms.
+local parsed, terms = '', nil
+local function terms_at(i)
+  if ARGV[i + 4] == parsed then return terms end
+  local success, keep, tail = string.match(ARGV[i + 4], '(.*),(.*),(.*)')
+  parsed, terms = ARGV[i + 4], { success = success == '1', keep = keep, tail = tail }
+  return terms
+end
 
 local function is_accepted(n, token, success)
   if locks[n] == token then return true end
@@ -387,7 +405,7 @@ end
 -- Python's abort sets score 1; any other score but the lease's is a new incarnation.
 local function is_enqueued_anew(n)
   return queued[n] and queued[n] ~= leased[n] and tonumber(queued[n]) ~= 1
-    and redis.call('EXISTS', job_key(ids[n])) == 1
+    and call('EXISTS', job_key(ids[n])) == 1
 end
 
 -- Has an earlier call done this already? Then the result is there, or nobody holds the job.
@@ -399,16 +417,14 @@ end
 local gone, ended, released, replies, accepted, has_new = {}, {}, {}, {}, {}, false
 for n, id in ipairs(ids) do
   local i = 3 + (n - 1) * FIELDS
-  local success = string.sub(ARGV[i + 4], 1, 1) == '1'
-  local is_new = not accepted[id] and is_accepted(n, ARGV[i + 1], success)
+  local is_new = not accepted[id] and is_accepted(n, ARGV[i + 1], terms_at(i).success)
   if is_new then
-    gone[#gone + 1] = keys[n]
-    gone[#gone + 1] = starts_key(id)
-    gone[#gone + 1] = handbacks_key(id)
+    local g = #gone
+    gone[g + 1], gone[g + 2], gone[g + 3] = keys[n], starts_key(id), handbacks_key(id)
     released[#released + 1] = members[n]
     if is_enqueued_anew(n) then has_new = true
     else
-      gone[#gone + 1] = job_key(id)
+      gone[g + 4] = job_key(id)
       ended[#ended + 1] = id
     end
     accepted[id] = i
@@ -416,19 +432,19 @@ for n, id in ipairs(ids) do
   replies[n] = (is_new or is_recorded(n, ARGV[i + 3])) and '1' or '0'
 end
 if #gone > 0 then
-  redis.call('DEL', unpack(gone))
-  redis.call('ZREM', LEASES, unpack(released))
+  call('DEL', unpack(gone))
+  call('ZREM', LEASES, unpack(released))
 end
 if #ended > 0 then
-  redis.call('ZREM', QUEUE, unpack(ended))
-  redis.call('ZREM', ABORT, unpack(ended))
+  call('ZREM', QUEUE, unpack(ended))
+  call('ZREM', ABORT, unpack(ended))
 end
 if has_new then wake() end
 for id, i in pairs(accepted) do
-  local result, keep, tail = ARGV[i + 3], string.match(ARGV[i + 4], ',(.*),(.*)')
-  if keep == '' then redis.call('SET', result_key(id), result)
-  elseif keep ~= '0' then redis.call('SET', result_key(id), result, 'PX', keep) end
-  if tail ~= '0' then redis.call('SET', lock_key(id), '1', 'PX', tail) end
+  local result, keep, tail = ARGV[i + 3], terms_at(i).keep, terms_at(i).tail
+  if keep == '' then call('SET', result_key(id), result)
+  elseif keep ~= '0' then call('SET', result_key(id), result, 'PX', keep) end
+  if tail ~= '0' then call('SET', lock_key(id), '1', 'PX', tail) end
   announce(id, result)
 end
 return table.concat(replies)
@@ -445,24 +461,24 @@ return table.concat(replies)
  */
 const GIVE_BACK = TELL + String.raw`
 write_even_when_full()
-local replies, has_watchers = {}, redis.call('EXISTS', ops_key('watched')) == 1
+local replies, has_watchers = {}, call('EXISTS', ops_key('watched')) == 1
 for i = 3, #ARGV, 6 do
   local id, score, delay = ARGV[i], ARGV[i + 2], ARGV[i + 3]
   local reply = '0'
   if is_mine(id, ARGV[i + 1], score) then
-    local due = delay == '' and score or string.format('%.0f', now + tonumber(delay))
+    local due = delay == '' and score or format('%.0f', now + tonumber(delay))
     return_to_queue(id, score, due)
-    redis.call('SET', starts_key(id), ARGV[i + 4], 'EX', 88400)
+    call('SET', starts_key(id), ARGV[i + 4], 'EX', 88400)
     if ARGV[i + 5] == '1' then count_handback(id) end
     wake_for(tonumber(due))
     if has_watchers and redis.pcall('ZSCORE', ops_key('watched'), id) then
       tell('retried', id, ARGV[i + 4], due)
     end
-    local ttl = redis.call('PTTL', job_key(id))
+    local ttl = call('PTTL', job_key(id))
     reply = delay ~= '' and ttl ~= -1 and tonumber(due) - now > ttl and '2' or '1'
   end
   -- Nobody holds it: the earlier call gave it back.
-  if reply == '0' and ARGV[2] == '1' and redis.call('EXISTS', lock_key(id)) == 0 then reply = '1' end
+  if reply == '0' and ARGV[2] == '1' and call('EXISTS', lock_key(id)) == 0 then reply = '1' end
   replies[#replies + 1] = reply
 end
 return table.concat(replies)
@@ -479,7 +495,7 @@ const RELEASE_UNKNOWN = String.raw`
 write_even_when_full()
 local holder, known, released = ARGV[2], {}, 0
 for i = 3, #ARGV do known[ARGV[i]] = true end
-for _, member in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
+for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
   local score, id = string.match(member, '^([^:]*):(.*)$')
   local lock = redis.pcall('GET', lock_key(id))
   if type(lock) == 'string' and string.sub(lock, 1, #holder) == holder and not known[lock] then
@@ -494,7 +510,7 @@ return released
 
 /** Wakes one idle worker; it stays at one wake-up however often this is called. */
 const WAKE_ONE = String.raw`
-redis.call('DEL', WAKE)
+call('DEL', WAKE)
 wake()
 return 1
 `;
@@ -510,19 +526,19 @@ return 1
  */
 const ABORT_JOB = String.raw`
 local id, result, keep = ARGV[2], ARGV[3], ARGV[4]
-local locked = redis.call('EXISTS', lock_key(id)) == 1
-local queued = redis.call('ZSCORE', QUEUE, id) ~= false
+local locked = call('EXISTS', lock_key(id)) == 1
+local queued = call('ZSCORE', QUEUE, id) ~= false
 -- A lock alone is the tail of a slot that has ended; a running job's data may have expired.
-local is_there = redis.call('EXISTS', job_key(id)) == 1 or (locked and queued)
+local is_there = call('EXISTS', job_key(id)) == 1 or (locked and queued)
 if not is_there then return 'not_found' end
 if locked or not queued then
-  redis.call('ZADD', ABORT, string.format('%.0f', now - 60000), id)
+  call('ZADD', ABORT, format('%.0f', now - 60000), id)
   return 'asked'
 end
-redis.call('DEL', job_key(id), starts_key(id), handbacks_key(id))
-redis.call('ZREM', QUEUE, id)
-redis.call('ZREM', ABORT, id)
-redis.call('SET', result_key(id), result, 'PX', keep)
+call('DEL', job_key(id), starts_key(id), handbacks_key(id))
+call('ZREM', QUEUE, id)
+call('ZREM', ABORT, id)
+call('SET', result_key(id), result, 'PX', keep)
 announce(id, result)
 return 'aborted'
 `;
@@ -541,12 +557,12 @@ local function read(key)
   return type(value) == 'string' and value
 end
 local known = {
-  string.format('%.0f', now),
+  format('%.0f', now),
   read(result_key(id)),
   ARGV[3] == '1' and read(job_key(id)),
-  redis.call('EXISTS', job_key(id)),
-  redis.call('EXISTS', lock_key(id)),
-  redis.call('ZSCORE', QUEUE, id),
+  call('EXISTS', job_key(id)),
+  call('EXISTS', lock_key(id)),
+  call('ZSCORE', QUEUE, id),
 }
 `;
 
