@@ -26,7 +26,8 @@ interface Descriptor {
 }
 
 interface DenoApi {
-  readonly mainModule: string;
+  /** Undefined in a thread. */
+  readonly mainModule: string | undefined;
   readonly permissions: {
     querySync(descriptor: Descriptor): { readonly state: string; readonly partial?: boolean };
   };
@@ -114,8 +115,9 @@ function programFor(module: string, serializer: string | undefined, mark: string
  * since the process's program is no file.
  */
 function configFlags({ mainModule }: DenoApi, module: string): string[] {
-  const isOwn = mainModule.startsWith("file:");
-  const start = [mainModule, module].find((url) => url.startsWith("file:"));
+  const program = mainModule ?? import.meta.url;
+  const isOwn = program.startsWith("file:");
+  const start = [program, module].find((url) => url.startsWith("file:"));
   if (start === undefined) return [];
   const path = findUpwards(dirname(fileURLToPath(start)));
   if (path === undefined) return [];

@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { createServer } from "node:http";
 import process from "node:process";
 import { describe, it } from "node:test";
+import { createPool } from "../client.ts";
 import { Cli, IS_DENO, openScene, Project, ROOT, RUN, runCli, SETTINGS, startCli } from "./_cli.ts";
 import { testRedisUrl } from "./_redis.ts";
 
@@ -168,6 +169,53 @@ function describeRemote(): void {
     const withConfig = await runCli([...args, "--burst"], { ...options, runtimeArgs });
     assert.equal(withConfig.stderr, "");
     assert.equal(withConfig.code, 0);
+  });
+
+  it("runs functions in processes of their own, with the program's configuration", async () => {
+    await using server = await serveSources();
+    await using scene = await openScene();
+    await using arq = await createPool(scene.url);
+    using cache = makeCache();
+    const library = `${server.url}/first/mod.ts`;
+    using project = new Project({
+      "deno.json": JSON.stringify({ imports: { "@arq/arq": library, answer: "./answer.ts" } }),
+      "answer.ts": "export const answer = 42;",
+      "job.ts": `import { answer } from "answer";
+        import { type IsolatedContext, Retry } from "@arq/arq";
+        export function ask(ctx: IsolatedContext) {
+          if (ctx.jobTry < 2) throw new Retry();
+          return [answer, Deno.permissions.querySync({ name: "net" }).state];
+        }`,
+      "settings.ts": `import { func } from "${library}";
+        export const functions = [func(import.meta.resolve("./job.ts#ask"), { isolate: true })];`,
+      "main.ts": `import { runWorker } from "@arq/arq";
+        import { functions } from "./settings.ts";
+        await runWorker({ functions, connection: Deno.args[0], burst: true });`,
+    });
+    const flags = [
+      ...NARROW,
+      `--allow-import=${new URL(server.url).host}`,
+      await netFlag(),
+      `--allow-read=${project.folder}`,
+      `--allow-run=${process.execPath}`,
+    ];
+    const options = { cwd: project.folder, env: { DENO_DIR: cache.folder } };
+    for (
+      const [program, args, runtimeArgs] of [
+        [project.path("main.ts"), [scene.url], flags],
+        [`${server.url}/first/cli.ts`, ["worker", "./settings.ts", "--burst", "--url", scene.url], [
+          ...flags,
+          "--config",
+          "deno.json",
+        ]],
+      ] as const
+    ) {
+      const job = await arq.enqueueJob("ask");
+      const { code, stderr } = await runCli(args, { ...options, program, runtimeArgs });
+      assert.equal(stderr, "");
+      assert.equal(code, 0);
+      assert.deepEqual(await job.result(), [42, "prompt"]);
+    }
   });
 
   it("loads settings from the network", async () => {

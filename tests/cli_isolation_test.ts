@@ -1,0 +1,75 @@
+/** Functions in processes of their own, under the command line. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createPool } from "../client.ts";
+import { LIBRARY, openScene, Project, startCli } from "./_cli.ts";
+import { gone, isAlive } from "./_isolation.ts";
+
+const SETTINGS = `
+import { func } from "${LIBRARY}";
+const specifier = import.meta.resolve("./job.ts");
+export const functions = {
+  look: func(specifier + "#look", { isolate: true }),
+  spin: func(specifier + "#spin", { isolate: { maxProcesses: 1 } }),
+};
+export const pollDelay = 50;
+export const abortGrace = 50;
+`;
+const JOB = `
+import process from "node:process";
+import { version } from "./parts/version.ts";
+export const look = () => ({ version, pid: process.pid });
+export const spin = (ctx) => {
+  ctx.logger.info("spinning in {pid}", { pid: process.pid });
+  for (;;);
+};
+`;
+type Look = { readonly version: number; readonly pid: number };
+
+describe("arq worker, with functions in processes of their own,", () => {
+  it("runs them, takes changes up with --watch and leaves none behind", async () => {
+    await using scene = await openScene();
+    using project = new Project({
+      "settings.ts": SETTINGS,
+      "job.ts": JOB,
+      "parts/version.ts": "export const version: number = 1;\n",
+    });
+    await using arq = await createPool(scene.url);
+    const look = async () => await arq.call("look", [], { timeout: 15_000 }) as Look;
+    const where = ["--watch", project.folder, "--url", scene.url];
+    await using cli = startCli(["worker", project.path("settings.ts"), ...where]);
+    const first = await look();
+    assert.equal(first.version, 1);
+    project.write("parts/version.ts", "export const version: number = 2;\n");
+    await cli.line("has changed, loading anew");
+    await cli.line("redis_version");
+    const second = await look();
+    assert.equal(second.version, 2);
+    assert.ok(!isAlive(first.pid), "the old worker's processes are gone with it");
+    await arq.enqueueJob("spin");
+    const pid = Number((await cli.line("spinning in ")).split(" ").at(-1));
+    const { code, stderr } = await cli.end("SIGTERM");
+    assert.equal(stderr, "");
+    assert.equal(code, 0);
+    assert.ok(!isAlive(second.pid) && !isAlive(pid), "no process outlives the worker");
+  });
+
+  it("leaves none behind at a second signal", async () => {
+    await using scene = await openScene();
+    using project = new Project({
+      "settings.ts": SETTINGS + "export const jobCompletionWait = 60_000;",
+      "job.ts": JOB,
+      "parts/version.ts": "export const version: number = 1;\n",
+    });
+    await using arq = await createPool(scene.url);
+    await using cli = startCli(["worker", project.path("settings.ts"), "--url", scene.url]);
+    await arq.enqueueJob("spin");
+    const pid = Number((await cli.line("spinning in ")).split(" ").at(-1));
+    cli.kill("SIGTERM");
+    await cli.line("shutdown on SIGTERM");
+    const again = setInterval(() => cli.kill("SIGTERM"), 100); // an echo of the first does nothing
+    assert.equal((await cli.ended).code, 143);
+    clearInterval(again);
+    await gone(pid);
+  });
+});
