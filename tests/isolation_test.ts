@@ -13,6 +13,8 @@ import {
   Worker,
   type WorkerSettings,
 } from "../mod.ts";
+import type { Lease } from "../store.ts";
+import { jobDeserializer, jobSerializer, Money } from "./data/money.ts";
 import { gone, isAlive, isolated, Notes } from "./_isolation.ts";
 import { scenarios, until } from "./_worker.ts";
 
@@ -54,6 +56,26 @@ scenarios("A function in a process of its own", (scenario) => {
     });
     assert.equal(await scene.arq.call("again", [], { timeout: 4_000 }), 2);
     assert.equal(String(worker), "<Worker j_complete=2 j_failed=1 j_retried=1 j_ongoing=0>");
+  });
+
+  scenario("is killed when its lease is lost", async (scene) => {
+    using notes = new Notes();
+    const { worker } = scene.start({
+      functions: { spin: isolated("spin") },
+      lease: 300,
+      abortGrace: 30,
+      ...POLL,
+    });
+    const job = await scene.arq.enqueueJob("spin", [notes.path("pid")]);
+    const pid = await notes.pid("pid");
+    const stolen = await scene.stealLeases();
+    await gone(pid);
+    await until("the worker is free", () => worker.jobsOngoing === 0);
+    await worker.close();
+    const release = (lease: Lease) => ({ lease, kind: "release", starts: 1 } as const);
+    await scene.arq.store.giveBack(scene.queueName, stolen.map(release));
+    await scene.burst({ functions: { spin: () => "by another" } });
+    assert.equal(await job.result(), "by another");
   });
 
   scenario("is killed when it spins: by abort, and by the worker's end", async (scene) => {
@@ -141,6 +163,20 @@ describe("A pool of processes", () => {
       const { pid } = await call("idle") as Count;
       await gone(pid);
       assert.deepEqual((await call("idle") as Count).calls, 1);
+    });
+  });
+});
+
+describe("A serializer of the program's own", () => {
+  it("carries what the process is given and gives", async () => {
+    const serializer = import.meta.resolve("./data/money.ts");
+    const functions = { double: isolated("double", { serializer }), plain: isolated("double") };
+    await using arq = await createPool("sqlite::memory:", { jobSerializer, jobDeserializer });
+    await playing({ functions, connection: arq }, async () => {
+      const doubled = await arq.call("double", [new Money(21)], { timeout: 10_000 });
+      assert.ok(doubled instanceof Money);
+      assert.equal(doubled.cents, 42);
+      await assert.rejects(arq.call("plain", [new Money(21)], { timeout: 10_000 }), /no money/);
     });
   });
 });

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, writeFileSync, writeSync } from "node:fs";
 import process from "node:process";
 import { type IsolatedContext, Retry } from "../../functions.ts";
+import { Money } from "./money.ts";
 
 let calls = 0;
 
@@ -87,6 +88,12 @@ export function print(): string {
   writeSync(1, Uint8Array.of(0xff, 0, 0xff, 1, 10));
   spawnSync(process.execPath, ["--version"], { stdio: ["ignore", "inherit", "inherit"] });
   return "x".repeat(1_000_000);
+}
+
+/** Doubles an amount, which has to be one. */
+export function double(_ctx: IsolatedContext, money: Money): Money {
+  if (!(money instanceof Money)) throw new TypeError("this is no money");
+  return new Money(2 * money.cents);
 }
 
 /** The mark of the frames, which a function has no business to know. */
