@@ -29,6 +29,7 @@ import {
   type Serializer,
 } from "./serializer.ts";
 import type { NewJob, Store } from "./store.ts";
+import { beginSending, beginSendingList, countScheduled, type Sending } from "./telemetry.ts";
 import type {
   ArgsAndOptions,
   ArgsOf,
@@ -271,10 +272,13 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     args: readonly unknown[] = [],
     options: EnqueueOptions = {},
   ): Promise<Job | null> {
-    const job = this.#newJob(name, args, options, ENQUEUE);
-    const queueName = options.queueName ?? this.defaultQueueName;
-    const isNew = await this.#outbox.submit(queueName, job);
-    return isNew ? new Job(job.jobId, queueName, this) : null;
+    this.#check(name, args, options, ENQUEUE);
+    const { jobId = newJobId(), queueName = this.defaultQueueName } = options;
+    const sending = beginSending(name, queueName, jobId);
+    const job = this.#newJob(name, args, options, jobId, sending);
+    const accepted = this.#outbox.submit(queueName, job);
+    const isNew = await (sending?.observe(accepted) ?? accepted);
+    return isNew ? new Job(jobId, queueName, this) : null;
   }
 
   /**
@@ -292,15 +296,21 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     if (!Array.isArray(requests)) {
       throw new TypeError(`enqueueJobs takes a list of jobs, got ${show(requests)}`);
     }
-    const pending = requests.map((request) => {
+    const checked = requests.map((request) => {
       const { name, args = [], options = {} } = checkRequest(request);
-      const job = this.#newJob(name, args, options, ENQUEUE);
-      return { job, queueName: options.queueName ?? this.defaultQueueName };
+      this.#check(name, args, options, ENQUEUE);
+      return { name, args, options, queueName: options.queueName ?? this.defaultQueueName };
+    });
+    const sending = beginSendingList(checked);
+    const pending = checked.map(({ name, args, options, queueName }) => {
+      const job = this.#newJob(name, args, options, options.jobId ?? newJobId(), sending);
+      return { job, queueName };
     });
     const submitted = pending.map(({ job, queueName }) =>
       this.#outbox.submitOfList(queueName, job)
     );
     const outcomes = await Promise.allSettled(submitted);
+    sending?.conclude(outcomes);
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed) {
       const accepted = pending.filter((_, i) => outcomes[i]?.status === "fulfilled");
@@ -333,11 +343,16 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     args: readonly unknown[] = [],
     options: CallOptions = {},
   ): Promise<unknown> {
-    const callId = `${this.#callGroup}@${newJobId()}`;
-    const job = this.#newJob(name, args, options, CALL, callId);
-    const queueName = options.queueName ?? this.defaultQueueName;
-    const enqueue = () => this.#outbox.submit(queueName, job);
-    return unwrap(await waitForResult(this, { jobId: job.jobId, queueName }, options, enqueue));
+    this.#check(name, args, options, CALL);
+    const { jobId = `${this.#callGroup}@${newJobId()}` } = options;
+    const { queueName = this.defaultQueueName } = options;
+    const sending = beginSending(name, queueName, jobId);
+    const job = this.#newJob(name, args, options, jobId, sending);
+    const enqueue = () => {
+      const accepted = this.#outbox.submit(queueName, job);
+      return sending?.observe(accepted) ?? accepted;
+    };
+    return unwrap(await waitForResult(this, { jobId, queueName }, options, enqueue));
   }
 
   /**
@@ -398,29 +413,30 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   }
 
   /**
-   * Enqueues a cron job's slot; false if another worker has, or if the slot is too old. `slotId` is
-   * needed where the job's id does not name the slot.
+   * Enqueues a cron job; false if its id is taken. With `slotId` it is for one slot of all workers,
+   * which is that id where the job has none of its own: false, too, if another worker has enqueued
+   * it, or if the slot is too old.
    */
-  enqueueSlot(
+  async enqueueScheduled(
     name: string,
-    options: EnqueueOptions & { readonly jobId: string },
+    options: EnqueueOptions,
     slotId?: string,
   ): Promise<boolean> {
-    const job = this.#newJob(name, [], options, ENQUEUE);
-    return this.#outbox.submit(options.queueName ?? this.defaultQueueName, {
-      ...job,
-      idKind: "slot",
-      slotId,
-    });
+    this.#check(name, [], options, ENQUEUE);
+    const { jobId = slotId ?? newJobId(), queueName = this.defaultQueueName } = options;
+    const job = this.#newJob(name, [], options, jobId);
+    const slot = { ...job, idKind: "slot", slotId: slotId === jobId ? undefined : slotId } as const;
+    const isNew = await this.#outbox.submit(queueName, slotId === undefined ? job : slot);
+    if (isNew) countScheduled(name, queueName);
+    return isNew;
   }
 
-  #newJob(
+  #check(
     name: string,
     args: readonly unknown[],
     options: EnqueueOptions,
     spec: OptionsSpec,
-    newId: string = newJobId(),
-  ): NewJob {
+  ): void {
     if (typeof name !== "string" || name === "") {
       throw new TypeError(
         `Cannot enqueue a job: its function's name must be a text, got ${show(name)}`,
@@ -429,18 +445,39 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     try {
       checkEnqueueOptions(args, options, spec);
       this.store.checkQueueName(options.queueName ?? this.defaultQueueName);
-      const { jobId, deferUntil, deferBy, expires, jobTry, kwargs = {} } = options;
-      const record = { t: jobTry ?? null, f: name, a: args, k: kwargs, et: Date.now() };
+    } catch (error) {
+      throw withHeading(`Cannot enqueue "${name}": `, error);
+    }
+  }
+
+  #newJob(
+    name: string,
+    args: readonly unknown[],
+    options: EnqueueOptions,
+    jobId: string,
+    sending?: Sending,
+  ): NewJob {
+    try {
+      const { deferUntil, deferBy, expires, jobTry, kwargs = {} } = options;
+      const et = Date.now();
+      const dueAt = deferUntil === undefined ? undefined : instantMs("deferUntil", deferUntil);
+      const deferMs = deferBy === undefined ? undefined : durationMs("deferBy", deferBy);
+      const tc = sending?.carrier((dueAt ?? et + (deferMs ?? 0)) > et);
       return {
-        jobId: jobId ?? newId,
-        idKind: jobId === undefined ? "random" : "given",
-        payload: encodeJob(record, this.serializer),
-        dueAt: deferUntil === undefined ? undefined : instantMs("deferUntil", deferUntil),
-        deferMs: deferBy === undefined ? undefined : durationMs("deferBy", deferBy),
+        jobId,
+        idKind: options.jobId === undefined ? "random" : "given",
+        payload: encodeJob(
+          { t: jobTry ?? null, f: name, a: args, k: kwargs, et, tc },
+          this.serializer,
+        ),
+        dueAt,
+        deferMs,
         expiresMs: expires === undefined ? undefined : durationMs("expires", expires, 1),
       };
     } catch (error) {
-      throw withHeading(`Cannot enqueue "${name}": `, error);
+      const told = withHeading(`Cannot enqueue "${name}": `, error);
+      sending?.fail(told);
+      throw told;
     }
   }
 }

@@ -64,11 +64,8 @@ export class CronScheduler {
   /** A slot has one id in all workers of either language: the name and its time. */
   async #enqueue(job: CronJob, dueAt: number): Promise<void> {
     const { client, queueName } = this.#settings;
-    const options = { queueName, deferUntil: dueAt };
     const { name, jobId, unique } = job;
-    const slotId = `${name}:${dueAt}`;
-    if (!unique) await client.enqueueJob(name, [], { ...options, jobId });
-    else if (jobId === undefined) await client.enqueueSlot(name, { ...options, jobId: slotId });
-    else await client.enqueueSlot(name, { ...options, jobId }, slotId);
+    const slotId = unique ? `${name}:${dueAt}` : undefined;
+    await client.enqueueScheduled(name, { queueName, deferUntil: dueAt, jobId }, slotId);
   }
 }

@@ -9,6 +9,7 @@ import { type JobLogger, type JobMeta, type JobOutcome, splitSpecifier } from ".
 import type { Isolation } from "./isolation.ts";
 import type { JobRun } from "./job_run.ts";
 import { decodeJob } from "./serializer.ts";
+import { beginRun, within } from "./telemetry.ts";
 import { log } from "./worker_log.ts";
 import type { AnyJobFunction, RegisteredFunction, ResolvedSettings } from "./worker_settings.ts";
 
@@ -20,6 +21,8 @@ export interface Executor {
   readonly state: Readonly<Record<string, unknown>>;
   /** The processes of functions that have some of their own; undefined if none has. */
   readonly isolation: Isolation | undefined;
+  /** The store's time, epoch milliseconds, if it is known. */
+  readonly now: number | undefined;
   /** Called when the time is set by which the run must end. */
   onDeadline(run: JobRun): void;
 }
@@ -27,12 +30,17 @@ export interface Executor {
 /** Runs a claimed job through all its steps; never rejects. */
 export async function execute(run: JobRun, executor: Executor): Promise<JobOutcome> {
   const { settings } = executor;
-  const early = load(run, settings) ?? refuse(run, settings);
+  const unreadable = load(run, settings);
+  run.telemetry = beginRun(run, settings.queueName, executor);
+  const early = unreadable ?? refuse(run, settings);
   if (early) return early;
   const ctx = new RunContext(run, executor) as unknown as JobMeta;
   run.ctx = ctx;
   const { onJobStart } = settings.hooks;
-  if (onJobStart) await callHook("onJobStart", () => run.untilAbandoned(onJobStart(ctx)));
+  if (onJobStart) {
+    const start = () => onJobStart(ctx);
+    await callHook("onJobStart", () => run.untilAbandoned(within(run.telemetry, start)));
+  }
   log.started(run);
   const outcome = run.fn?.isolate
     ? await runIsolated(run, ctx, executor)

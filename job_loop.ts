@@ -14,6 +14,7 @@ import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun } from "./job_run.ts";
 import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
 import type { ClaimReply, Store } from "./store.ts";
+import { within } from "./telemetry.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
@@ -312,12 +313,14 @@ export class JobLoop implements Executor, Counters, Sleeper {
   async #runJob(run: JobRun): Promise<void> {
     const ended = this.#recorder.encode(run, await execute(run, this));
     const { outcome } = ended;
+    run.telemetry?.end(outcome);
     this.#count(run, outcome);
     log.ended(run, outcome, this.settings.logResults);
     const { onJobEnd } = this.settings.hooks;
     const { ctx } = run;
     if (onJobEnd && ctx) {
-      await callHook("onJobEnd", () => run.untilAbandoned(onJobEnd(ctx, outcome)));
+      const end = () => onJobEnd(ctx, outcome);
+      await callHook("onJobEnd", () => run.untilAbandoned(within(run.telemetry, end)));
     }
     this.#end(ended);
   }

@@ -9,6 +9,7 @@ import type { JobOutcome } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
 import { encodeResult, type ResultRecord, type Serializer } from "./serializer.ts";
 import type { Finish, GiveBack, Settled } from "./store.ts";
+import { within } from "./telemetry.ts";
 import { log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
@@ -129,11 +130,12 @@ export class JobRecorder implements Disposable {
     }
   }
 
-  #callAfterJobEnd({ ctx }: JobRun, outcome: JobOutcome): void {
+  #callAfterJobEnd({ ctx, telemetry }: JobRun, outcome: JobOutcome): void {
     const { afterJobEnd } = this.#settings.hooks;
     if (!afterJobEnd || !ctx) return;
     this.#hooksRunning++;
-    void callHook("afterJobEnd", () => afterJobEnd(ctx, outcome)).then(() => {
+    const end = () => afterJobEnd(ctx, outcome);
+    void callHook("afterJobEnd", () => within(telemetry, end)).then(() => {
       this.#hooksRunning--;
       this.#events.onProgress();
     });

@@ -6,6 +6,7 @@ import { JobAborted, JobTimeoutError } from "./errors.ts";
 import { type JobMeta, type JobOutcome, Retry } from "./functions.ts";
 import type { JobRecord } from "./serializer.ts";
 import type { Claim } from "./store.ts";
+import { type RunTelemetry, within } from "./telemetry.ts";
 import type { RegisteredFunction } from "./worker_settings.ts";
 
 /** Why a running job is told to stop. */
@@ -30,6 +31,8 @@ export class JobRun {
   deadline: number = Infinity;
   /** What the function got as its first parameter, if it came so far. */
   ctx: JobMeta | undefined;
+  /** Who tells of the run, if anybody listens. */
+  telemetry: RunTelemetry | undefined;
   #stopReason: StopReason | undefined;
   #controller: AbortController | undefined;
   #abandon: (() => void) | undefined;
@@ -86,7 +89,7 @@ export class JobRun {
       const succeed = (value: unknown) => resolve(this.#outcomeOfValue(value));
       const fail = (error: unknown) => resolve(this.#outcomeOfError(error));
       try {
-        const value = call();
+        const value = within(this.telemetry, call);
         if (isPromiseLike(value)) value.then(succeed, fail);
         else succeed(value);
       } catch (error) {

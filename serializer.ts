@@ -24,6 +24,9 @@ export type Serializer = (record: Record<string, unknown>) => Uint8Array;
 /** Turns the bytes of a {@linkcode Serializer} into a record; what a user gives as `jobDeserializer`. */
 export type Deserializer = (bytes: Uint8Array) => unknown;
 
+/** A trace context, as the fields that propagators read and write: `traceparent` and the like. */
+export type TraceCarrier = Readonly<Record<string, string>>;
+
 /** A job as it stands in the queue. */
 export interface JobRecord {
   /** The number of the try to start with, null for the first. */
@@ -36,6 +39,8 @@ export interface JobRecord {
   k: Readonly<Record<string, unknown>>;
   /** When it was enqueued, epoch milliseconds. */
   et: number;
+  /** The trace it comes from, where there is one. */
+  tc?: TraceCarrier;
 }
 
 /** A job that has ended. */
@@ -101,8 +106,9 @@ export function deserialize(bytes: Uint8Array): unknown {
  * `args[0].onDone`. Also if `serializer` throws (its error is the cause) or returns no bytes.
  */
 export function encodeJob(record: JobRecord, serializer?: Serializer): Uint8Array {
-  const { t, f, a, k, et } = record;
-  return encodeRecord({ t, f, a, k, et }, serializer);
+  const { t, f, a, k, et, tc } = record;
+  const fields = tc === undefined ? { t, f, a, k, et } : { t, f, a, k, et, tc };
+  return encodeRecord(fields, serializer);
 }
 
 /**
@@ -200,13 +206,20 @@ function callDeserializer(deserializer: Deserializer, bytes: Uint8Array): unknow
   }
 }
 
-function jobFields({ t, f, a, k, et }: Fields): JobRecord {
+function jobFields({ t, f, a, k, et, tc }: Fields): JobRecord {
   if (t !== null && !Number.isSafeInteger(t)) throw wrongField("t", "an integer or null", t);
   if (typeof f !== "string") throw wrongField("f", "a string", f);
   if (!Array.isArray(a)) throw wrongField("a", "an array", a);
   if (!isPlainObject(k)) throw wrongField("k", "a map", k);
   if (!isTime(et)) throw wrongField("et", "a number", et);
-  return { t: t as number | null, f, a, k, et };
+  const record = { t: t as number | null, f, a, k, et };
+  return isPlainObject(tc) ? { ...record, tc: textsOf(tc) } : record;
+}
+
+/** No job fails for what stands in its trace context: what is no text is left out. */
+function textsOf(fields: Fields): TraceCarrier {
+  const texts = Object.entries(fields).filter(([, value]) => typeof value === "string");
+  return Object.fromEntries(texts) as TraceCarrier;
 }
 
 function isTime(value: unknown): value is number {

@@ -62,6 +62,7 @@ const ROOMS = [
   "store",
   "store_inspection",
   "typed_names",
+  "telemetry",
   "serializer",
   "codec",
   "codec_extensions",

@@ -172,6 +172,18 @@ describe("encodeJob and decodeJob", () => {
     assert.deepEqual(decodeJob(serialize({ ...JOB, x: 1, __proto: 2 })), JOB);
   });
 
+  it("carry a trace context behind arq's fields, and read only the texts in it", () => {
+    const record: JobRecord = { ...JOB, tc: { traceparent: "00-1-2-01" } };
+    const keys = Object.keys(decodeMsgpack(encodeJob(record)) as object);
+    assert.deepEqual(keys, ["t", "f", "a", "k", "et", "tc"]);
+    assert.deepEqual(decodeJob(encodeJob(record)), record);
+    const tc = { traceparent: "00-1-2-01", tracestate: 5, baggage: null, x: ["y"] };
+    assert.deepEqual(decodeJob(serialize({ ...JOB, tc })), record);
+    for (const strange of [5, "x", [], null, new Map()]) {
+      assert.deepEqual(decodeJob(serialize({ ...JOB, tc: strange })), JOB);
+    }
+  });
+
   it("refuse a map with a missing or wrong field, and say which", () => {
     const cases: readonly [Record<string, unknown>, string][] = [
       [{ t: undefined }, 'its field "t" must be an integer or null, got undefined'],

@@ -112,14 +112,14 @@ scenarios("A cron job", (scenario) => {
     await waitForSlots(slots, 1);
     const [jobId = "", deferUntil = 0] = [ids[0], slots[0]];
     await until("its end", async () => await scene.arq.job(jobId).status() === "complete");
-    assert.equal(await scene.arq.enqueueSlot("cron:note", { jobId, deferUntil }), false);
+    assert.equal(await scene.arq.enqueueScheduled("cron:note", { deferUntil }, jobId), false);
     await tidy(scene);
   });
 
   scenario("is refused a slot that is over a minute late", async (scene) => {
     const now = Date.now();
     const enqueue = (deferUntil: number) =>
-      scene.arq.enqueueSlot("cron:note", { jobId: `cron:note:${deferUntil}`, deferUntil });
+      scene.arq.enqueueScheduled("cron:note", { deferUntil }, `cron:note:${deferUntil}`);
     assert.equal(await enqueue(now - 61_000), false);
     assert.equal(await enqueue(now - 55_000), true, "a little late is better than never");
     assert.equal(await enqueue(now - 55_000), false, "once");
@@ -167,7 +167,7 @@ scenarios("A cron job", (scenario) => {
     await scene.burst({ cronJobs: [job] });
     const [deferUntil = 0] = slots;
     const late = { jobId: "only", deferUntil };
-    assert.equal(await scene.arq.enqueueSlot("note", late, `note:${deferUntil}`), false);
+    assert.equal(await scene.arq.enqueueScheduled("note", late, `note:${deferUntil}`), false);
     await scene.burst({ cronJobs: [job] });
     assert.equal(slots.length, 2, "the next slot is another");
     await tidy(scene);
