@@ -24,6 +24,7 @@ import {
   portable,
   type Serializer,
 } from "./serializer.ts";
+import { withinCarrier } from "./telemetry.ts";
 
 /** What the program is started with. */
 export interface ChildOptions {
@@ -40,9 +41,11 @@ interface Codec {
   readonly jobDeserializer?: Deserializer;
 }
 
+/** How long a process may take to end by itself: less than the worker waits before it kills it. */
+const FAREWELL_MS = 500;
 /**
- * Passes on what it reads, and kills the process at the end of the input. It is a text because a
- * file could not be loaded without the permission to read it.
+ * Passes on what it reads, and kills the process if it does not end with the input. It is a text
+ * because a file could not be loaded without the permission to read it.
  */
 const READER = `
 const { readSync } = require("node:fs");
@@ -51,8 +54,10 @@ const process = require("node:process");
 const bytes = new Uint8Array(65536);
 for (;;) {
   const length = readSync(0, bytes, 0, bytes.length, null);
-  if (length === 0) process.kill(process.pid, "SIGKILL");
   parentPort.postMessage(bytes.slice(0, length));
+  if (length > 0) continue;
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${FAREWELL_MS});
+  process.kill(process.pid, "SIGKILL");
 }`;
 
 /** Carries orders out until the process is ended. */
@@ -61,6 +66,7 @@ export function serve(options: ChildOptions): void {
   const child = new Child(options);
   const thread = new Thread(READER, { eval: true });
   thread.on("message", (chunk: Uint8Array) => {
+    if (chunk.length === 0) thread.unref(); // With nothing left to do, the process ends in order.
     for (const piece of reader.read(chunk)) {
       if (piece.kind === "message") child.obey(piece.message as Order);
     }
@@ -95,7 +101,7 @@ class Child {
     try {
       const fn = await this.#find(exportName);
       const ctx = contextOf(job, facts, this.#controller.signal, (report) => this.#tell(report));
-      this.#tell(ended(true, await fn(ctx, ...job.a)));
+      this.#tell(ended(true, await withinCarrier(job.tc, () => fn(ctx, ...job.a))));
     } catch (error) {
       if (error instanceof Retry) {
         const { deferMs } = error;

@@ -16,6 +16,7 @@ import {
   type Serializer,
 } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
+import { activeCarrier } from "./telemetry.ts";
 import type { RegisteredFunction } from "./worker_settings.ts";
 
 /** How the program writes and reads what travels, where it does that itself. */
@@ -90,7 +91,7 @@ export class Place implements Disposable {
     const end = await this.#process.run({
       kind: "run",
       exportName: this.#exportName,
-      record: encodeJob(record, this.#codec?.serializer),
+      record: encodeJob({ ...record, tc: activeCarrier() }, this.#codec?.serializer),
       facts: { jobId, jobTry, score, queueName },
     }, ctx);
     if (end.kind === "retry") throw new Retry({ defer: end.deferMs, cause: end.cause });

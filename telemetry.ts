@@ -265,6 +265,18 @@ export function within<T>(telemetry: RunTelemetry | undefined, call: () => T): T
   return telemetry === undefined ? call() : context.with(telemetry.context, call);
 }
 
+/** What is active here, for a process that is to go on with it; undefined where nobody traces. */
+export function activeCarrier(): TraceCarrier | undefined {
+  return findListener()?.tracer && guarded(() => carrierOf(context.active()));
+}
+
+/** Calls a function in the context that was active where the carrier comes from. */
+export function withinCarrier<T>(carrier: TraceCarrier | undefined, call: () => T): T {
+  if (carrier === undefined) return call();
+  const carried = guarded(() => propagation.extract(ROOT_CONTEXT, carrier)) ?? ROOT_CONTEXT;
+  return context.with(carried, call);
+}
+
 /** A run that is told of. */
 export class RunTelemetry {
   /** What is active during the run. */

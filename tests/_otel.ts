@@ -59,9 +59,11 @@ export class Otel implements AsyncDisposable {
     if (hasMetrics) metrics.setGlobalMeterProvider(this.#meters);
   }
 
-  /** The spans that have ended, in that order. */
+  /** The spans that have ended, in the order in which they began. */
   get spans(): ReadableSpan[] {
-    return this.#exporter.getFinishedSpans();
+    const began = ({ startTime: [seconds, nanoseconds] }: ReadableSpan) =>
+      BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
+    return this.#exporter.getFinishedSpans().toSorted((a, b) => Number(began(a) - began(b)));
   }
 
   /** The spans of this name. */

@@ -84,20 +84,25 @@ class Collector implements AsyncDisposable {
   }
 }
 
+/** Runs the program with Deno's exporter on; resolves to what it printed. */
+async function runProgram(collector: Collector, ...args: string[]): Promise<string> {
+  const env = {
+    ...process.env,
+    NO_COLOR: "1",
+    OTEL_DENO: "true",
+    OTEL_EXPORTER_OTLP_ENDPOINT: await collector.listen(),
+    OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+  };
+  const flags = IS_DENO ? ["--no-prompt", "--no-check", "--no-lock", "--cached-only"] : [];
+  const command = ["run", ...flags, ...args];
+  const { stdout } = await promisify(execFile)(process.execPath, command, { env, timeout: 30_000 });
+  return stdout;
+}
+
 describe("A program that registers no provider", () => {
   it("tells its runtime's exporter of traces and metrics, if it has one", async () => {
     await using collector = new Collector();
-    const env = {
-      ...process.env,
-      NO_COLOR: "1",
-      OTEL_DENO: "true",
-      OTEL_EXPORTER_OTLP_ENDPOINT: await collector.listen(),
-      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
-    };
-    const flags = IS_DENO ? ["--no-prompt", "--no-check", "--no-lock", "--cached-only"] : [];
-    const command = ["run", ...flags, PROGRAM]; // without any permission
-    const options = { env, timeout: 30_000 };
-    const { stdout } = await promisify(execFile)(process.execPath, command, options);
+    const stdout = await runProgram(collector, PROGRAM); // without any permission
     assert.match(stdout, /j_complete=2 j_failed=1/);
     const { spans } = collector;
     if (!IS_DENO) return assert.deepEqual(spans, []); // Bun has none
@@ -124,5 +129,17 @@ describe("A program that registers no provider", () => {
     assert.equal(collector.total("messaging.client.sent.messages"), 3);
     assert.equal(collector.total("messaging.process.duration"), 3);
     assert.equal(collector.total("messaging.arq.active_jobs"), 0);
+  });
+
+  it("tells of functions in processes of their own", async () => {
+    await using collector = new Collector();
+    const stdout = await runProgram(collector, ...IS_DENO ? ["-A"] : [], PROGRAM, "apart");
+    assert.match(stdout, /j_complete=1 j_failed=0/);
+    const { spans } = collector;
+    if (!IS_DENO) return assert.deepEqual(spans, []); // Bun has none
+    const [greeting] = spans.filter(({ name }) => name === "greeting apart");
+    const [run] = spans.filter(({ name }) => name === "run greetApart");
+    assert.ok(greeting && run);
+    assert.equal(greeting.parentSpanId, run.spanId);
   });
 });

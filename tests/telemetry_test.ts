@@ -9,9 +9,12 @@ import {
 } from "@opentelemetry/api";
 import { AlwaysOffSampler, ParentBasedSampler, type ReadableSpan } from "@opentelemetry/sdk-trace";
 import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createPool } from "../client.ts";
 import { cron } from "../cron.ts";
-import { type JobContext, Retry } from "../functions.ts";
+import { func, type JobContext, Retry } from "../functions.ts";
 import { deserialize, serialize } from "../serializer.ts";
+import { Worker } from "../worker.ts";
 import { newJob, rejection } from "./_helpers.ts";
 import { Otel } from "./_otel.ts";
 import { scenarios, type Scene } from "./_worker.ts";
@@ -320,5 +323,18 @@ scenarios("Telemetry", (scenario) => {
     } finally {
       trace.disable();
     }
+  });
+});
+
+describe("Telemetry of a function in a process of its own", () => {
+  it("has the run's context there", async () => {
+    await using otel = new Otel();
+    await using arq = await createPool("sqlite::memory:", { prefix: "apart:" });
+    const whose = func(import.meta.resolve("./data/traced_function.ts#whose"), { isolate: true });
+    const job = await arq.enqueueJob("whose");
+    await new Worker({ functions: { whose }, connection: arq, burst: true }).run();
+    const { traceId, spanId } = otel.span("run whose").spanContext();
+    const expected = { traceId, spanId, traceFlags: 1, isRemote: true };
+    assert.deepEqual(await job.result(), expected);
   });
 });
