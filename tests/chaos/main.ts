@@ -5,6 +5,7 @@
  *     deno task chaos --minutes 30          longer
  *     deno task chaos --seed 7              the same faults in the same order as in another run
  *     deno task chaos --only redis          redis, sqlite or model
+ *     deno task chaos --soak --minutes 30   no faults: does anything grow?
  *
  * Ends with exit code 1 if a job was lost, a result was wrong, or anything else that is promised
  * in docs/reliability.md did not hold.
@@ -16,6 +17,7 @@ import { parseArgs } from "node:util";
 import { redisPlan, sqlitePlan } from "./plans.ts";
 import { Random } from "./random.ts";
 import { playRound, type Report, STOP_LIMIT_MS } from "./round.ts";
+import { playSoak } from "./soak.ts";
 
 const MODEL_TEST = fileURLToPath(new URL("../store_model_test.ts", import.meta.url));
 const PARTS = ["redis", "sqlite", "model"] as const;
@@ -27,6 +29,7 @@ interface Options {
   readonly ms: number;
   readonly seed: number;
   readonly parts: readonly Part[];
+  readonly isSoak: boolean;
 }
 
 function readOptions(): Options {
@@ -35,6 +38,7 @@ function readOptions(): Options {
       minutes: { type: "string", default: "2" },
       seed: { type: "string", default: String(Math.floor(Math.random() * 2 ** 31)) },
       only: { type: "string" },
+      soak: { type: "boolean", default: false },
     },
   });
   const minutes = Number(values.minutes);
@@ -43,7 +47,7 @@ function readOptions(): Options {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`--seed must be whole, got ${values.seed}`);
   const parts = PARTS.filter((part) => values.only === undefined || part === values.only);
   if (parts.length === 0) throw new RangeError(`--only must be one of ${PARTS.join(", ")}`);
-  return { ms: minutes * 60_000, seed, parts };
+  return { ms: minutes * 60_000, seed, parts, isSoak: values.soak };
 }
 
 function print(report: Report): boolean {
@@ -109,7 +113,8 @@ function playModel(ms: number, seed: number): boolean {
 }
 
 async function main(): Promise<boolean> {
-  const { ms, seed, parts } = readOptions();
+  const { ms, seed, parts, isSoak } = readOptions();
+  if (isSoak) return await playSoak(ms);
   const whole = parts.reduce((sum, part) => sum + SHARES[part], 0);
   console.log(`seed ${seed}`);
   let isGood = true;
