@@ -37,7 +37,7 @@ if queued then
   removed = 1
   redis.call('DEL', job_key(id), starts_key(id), handbacks_key(id))
   redis.call('ZREM', QUEUE, id)
-  redis.call('ZREM', ABORT, id)
+  forget_aborts(id)
 end
 return (removed == 1 or ARGV[2] == '1') and 'removed' or 'not_found'
 `;

@@ -35,8 +35,25 @@ local function progress_key(id) return prefix .. 'progress:' .. id end
 local function lease_member(id, score) return score .. ':' .. id end
 local function ops_key(name) return QUEUE .. ':ops:' .. name end
 
+-- The id and the original score of a lease; nothing if what stands there is none.
+local function read_lease(member)
+  local score, id = string.match(member, '^([-+.%deinf]+):(.*)$')
+  if score and tonumber(score) then return id, score end
+end
+
+-- A counter as it was read; whatever cannot be one counts as none.
+local function count_of(value)
+  local count = value and tonumber(value)
+  return count and count >= 0 and count < 2^31 and math.floor(count) or 0
+end
+
+-- Where somebody else's key is in the way, that must not spoil an end that is half written.
+local function forget_aborts(...) redis.pcall('ZREM', ABORT, ...) end
+
 local function wake()
-  if call('LLEN', WAKE) > 0 then return end
+  local waiting = redis.pcall('LLEN', WAKE)
+  if type(waiting) ~= 'number' then call('DEL', WAKE)
+  elseif waiting > 0 then return end
   call('RPUSH', WAKE, '1')
   call('PEXPIRE', WAKE, 5000)
 end
@@ -68,7 +85,7 @@ end
 local function write_even_when_full() call('ZREM', LEASES, '') end
 
 local function count_handback(id)
-  local count = tonumber(redis.pcall('GET', handbacks_key(id)) or 0) or 0
+  local count = count_of(call('MGET', handbacks_key(id))[1])
   call('SET', handbacks_key(id), format('%d', count + 1), 'EX', 88400)
 end
 
@@ -163,7 +180,7 @@ local function add_on_terms(i, id, kind, due, delay, expires, slot)
   add(i, id, ms(score), ms(tonumber(expires) or (math.max(score, now) - now + extra)))
   if not fresh then
     call('DEL', starts_key(id), handbacks_key(id), progress_key(id))
-    call('ZREM', ABORT, id)
+    forget_aborts(id)
   end
   if slot ~= '' then
     call('SET', lock_key(slot), '1', 'PX', ms(score - now + SLOT_LATE + 1))
@@ -219,7 +236,7 @@ end
 local function drop_if_ended(id)
   if call('EXISTS', result_key(id)) == 0 then return false end
   call('ZREM', QUEUE, id)
-  call('ZREM', ABORT, id)
+  forget_aborts(id)
   call('DEL', starts_key(id), handbacks_key(id))
   return true
 end
@@ -233,7 +250,7 @@ local function take_all(ids, scores, suspect)
     keys[i], keys[count + i], keys[2 * count + i] = job_key(id), starts_key(id), handbacks_key(id)
   end
   local values = call('MGET', unpack(keys))
-  local aborts = has_marks and call('ZMSCORE', ABORT, unpack(ids)) or {}
+  local aborts = has_marks and redis.pcall('ZMSCORE', ABORT, unpack(ids)) or {}
   local watched = has_marks and redis.pcall('ZMSCORE', ops_key('watched'), unpack(ids)) or {}
   local queue_entries, lease_entries, entered = {}, {}, 0
   local suspicion = suspect and ',1' or ',0'
@@ -241,7 +258,7 @@ local function take_all(ids, scores, suspect)
     local payload, starts, handbacks = values[i], values[count + i], values[2 * count + i]
     if payload or not drop_if_ended(id) then
       if not payload and call('EXISTS', job_key(id)) == 1 then payload = 0 end
-      starts = starts and format('%d', (tonumber(starts) or 0) + 1) or '1'
+      starts = starts and format('%d', count_of(starts) + 1) or '1'
       call('SET', lock_key(id), token .. ':' .. id, 'PX', lease)
       call('SET', starts_key(id), starts, 'EX', 88400)
       queue_entries[entered + 1], queue_entries[entered + 2] = lease_end, id
@@ -249,7 +266,7 @@ local function take_all(ids, scores, suspect)
       lease_entries[entered + 2] = lease_member(id, scores[i])
       entered = entered + 2
       reply[filled + 1], reply[filled + 2], reply[filled + 3] = id, scores[i], payload
-      handbacks = handbacks and format('%d', tonumber(handbacks) or 0) or '0'
+      handbacks = handbacks and format('%d', count_of(handbacks)) or '0'
       reply[filled + 4] = starts .. ',' .. handbacks .. (aborts[i] and ',1' or ',0') .. suspicion
       filled = filled + 4
       taken = taken + 1
@@ -265,7 +282,7 @@ end
 -- The try that a claim would begin, where hand-backs do not count.
 local function next_try(id)
   local counts = call('MGET', starts_key(id), handbacks_key(id))
-  return (tonumber(counts[1] or 0) or 0) + 1 - (tonumber(counts[2] or 0) or 0)
+  return count_of(counts[1]) + 1 - count_of(counts[2])
 end
 
 -- Takes orphans, suspects last and one alone; returns whether there were suspects.
@@ -275,12 +292,14 @@ local function take_orphans()
     local expired =
       call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', #suspects, limit - taken)
     if #expired == 0 then break end
-    local ids, scores, gone = {}, {}, {}
+    local ids, scores, gone, seen = {}, {}, {}, {}
     for _, member in ipairs(expired) do
-      local score, id = string.match(member, '^([^:]*):(.*)$')
-      local queued = tonumber(call('ZSCORE', QUEUE, id) or now + 1)
-      -- A later score is that of a new incarnation, which was deferred.
-      local is_orphan = queued <= now and call('EXISTS', lock_key(id)) == 0
+      local id, score = read_lease(member)
+      local queued = id and tonumber(call('ZSCORE', QUEUE, id) or now + 1)
+      -- A later score is that of a new incarnation, which was deferred; a second lease is an old one.
+      local is_orphan = id and not seen[id] and queued <= now
+        and call('EXISTS', lock_key(id)) == 0
+      if is_orphan then seen[id] = true end
       if is_orphan and next_try(id) >= last_try then suspects[#suspects + 1] = member
       else
         gone[#gone + 1] = member
@@ -291,7 +310,7 @@ local function take_orphans()
     take_all(ids, scores)
   end
   if #suspects > 0 and taken == 0 then
-    local score, id = string.match(suspects[1], '^([^:]*):(.*)$')
+    local id, score = read_lease(suspects[1])
     call('ZREM', LEASES, suspects[1])
     take_all({id}, {score}, true)
   end
@@ -437,7 +456,7 @@ if #gone > 0 then
 end
 if #ended > 0 then
   call('ZREM', QUEUE, unpack(ended))
-  call('ZREM', ABORT, unpack(ended))
+  forget_aborts(unpack(ended))
 end
 if has_new then wake() end
 for id, i in pairs(accepted) do
@@ -496,8 +515,8 @@ write_even_when_full()
 local holder, known, released = ARGV[2], {}, 0
 for i = 3, #ARGV do known[ARGV[i]] = true end
 for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
-  local score, id = string.match(member, '^([^:]*):(.*)$')
-  local lock = redis.pcall('GET', lock_key(id))
+  local id, score = read_lease(member)
+  local lock = id and redis.pcall('GET', lock_key(id))
   if type(lock) == 'string' and string.sub(lock, 1, #holder) == holder and not known[lock] then
     return_to_queue(id, score, score)
     count_handback(id)
@@ -537,7 +556,7 @@ if locked or not queued then
 end
 call('DEL', job_key(id), starts_key(id), handbacks_key(id))
 call('ZREM', QUEUE, id)
-call('ZREM', ABORT, id)
+forget_aborts(id)
 call('SET', result_key(id), result, 'PX', keep)
 announce(id, result)
 return 'aborted'

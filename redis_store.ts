@@ -2,7 +2,8 @@
  * The store on Redis: each method is one script or command, one jump away in `redis_scripts.ts`.
  * @module
  */
-import { Buffer } from "node:buffer";
+import { getLogger } from "@logtape/logtape";
+import { Buffer, isUtf8 } from "node:buffer";
 import { QueueConnectionError } from "./errors.ts";
 import {
   type Argument,
@@ -44,6 +45,7 @@ import type {
 } from "./store.ts";
 import type { StoreInspection } from "./store_inspection.ts";
 
+const logger = getLogger(["arq", "redis"]);
 /** A blocking pop returns after this many seconds at the latest, so that a dead peer is noticed. */
 const WAKE_WAIT_SECONDS = 5;
 /** Jobs handled by one call of a script, so that no call keeps the server from others for long. */
@@ -168,8 +170,14 @@ export class RedisStore implements Store {
     const now = number(reply[0]);
     const next = reply[1] === null ? undefined : number(reply[1]) - now;
     const claims: Claim[] = [];
+    const strange: Argument[] = [];
     for (let i = 3; i < reply.length; i += 4) {
-      const jobId = text(reply[i]);
+      const id = reply[i];
+      if (Buffer.isBuffer(id) && !isUtf8(id)) {
+        strange.push(id);
+        continue;
+      }
+      const jobId = text(id);
       const payload = reply[i + 2];
       const [starts, handbacks, aborts, suspect] = text(reply[i + 3]).split(",").map(Number);
       claims.push({
@@ -183,6 +191,7 @@ export class RedisStore implements Store {
         isSuspect: suspect === 1,
       });
     }
+    if (strange.length > 0) await this.#remove(queueName, strange);
     return { claims, now, nextDueMs: next, queued: number(reply[2]) };
   }
 
@@ -388,6 +397,13 @@ export class RedisStore implements Store {
     return this.#commands.script(script, keys, (again) => [this.prefix, ...args(again)]);
   }
 
+  /** Removes entries that nobody can name, so that they do not come again and again. */
+  async #remove(queueName: string, ids: readonly Argument[]): Promise<void> {
+    const what = `${ids.length} entries whose id is no UTF-8 text`;
+    logger.warn("Removed from queue {queueName}: {what}", { queueName, what });
+    await this.#commands.command(["ZREM", queueName, ...ids], queueName);
+  }
+
   /** Runs a script that answers one flag a row, in as many calls as needed. */
   async #runBatches(
     script: Script,
@@ -497,8 +513,9 @@ function text(reply: Reply | undefined): string {
   return String(reply);
 }
 
+/** A number as Redis writes it, which calls those beyond all others `inf`. */
 function number(reply: Reply | undefined): number {
-  return Number(String(reply));
+  return Number(String(reply).replace("inf", "Infinity"));
 }
 
 function list(reply: Reply | undefined): readonly Reply[] {
