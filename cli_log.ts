@@ -5,6 +5,7 @@
 import { configure, type LogRecord } from "@logtape/logtape";
 import process from "node:process";
 import { inspect, styleText } from "node:util";
+import { displayJson, displayValue, escapeUnsafe } from "./display.ts";
 import { ArqError } from "./errors.ts";
 
 /** Lines for people, or one JSON object a line for machines. */
@@ -57,11 +58,13 @@ export function reportFailure(
   const text = hideSecrets(message);
   const more = details.map(hideSecrets);
   if (style.format === "pretty") {
-    return console.error([`arq: ${oneLine(text)}`, ...more.map((line) => `  ${line}`)].join("\n"));
+    return console.error(
+      [`arq: ${oneLine(text)}`, ...more.map((line) => `  ${oneLine(line)}`)].join("\n"),
+    );
   }
   const facts = more.length > 0 ? { details: more } : {};
   const head = { time: new Date().toISOString(), level: "fatal", event: "failed" };
-  console.error(JSON.stringify({ ...head, ...facts, message: text }));
+  console.error(displayJson({ ...head, ...facts, message: text }));
 }
 
 type Formatter = (record: LogRecord) => string;
@@ -127,15 +130,12 @@ function textOf({ message }: LogRecord): string {
   return message.map((part) => typeof part === "string" ? part : inspect(part)).join("");
 }
 
-const CONTROL_CHARACTERS = /[\p{Cc}]+/gu;
-
 function oneLine(text: string): string {
-  return text.replace(CONTROL_CHARACTERS, " ").trimEnd();
+  return escapeUnsafe(text.replace(/[\t\n\v\f\r]+/g, " ").trimEnd());
 }
 
 /** Further lines of a text are indented, so that no data of a job can pass for a log line. */
 function indented(text: string): string {
-  if (!/[\p{Cc}]/u.test(text)) return text;
   return text.split(/\r?\n/).map(oneLine).join("\n    ");
 }
 
@@ -166,22 +166,14 @@ export function formatJson(record: LogRecord): string {
   const head = { time: new Date(timestamp).toISOString(), level, logger: category.join(".") };
   const object = { ...head, ...properties, ...head, message: textOf(record) };
   try {
-    return JSON.stringify(object, jsonValue);
+    return displayJson(object);
   } catch {
-    const shown = Object.entries(properties).map(([key, value]) => [key, inspect(value)]);
-    return JSON.stringify({
+    const shown = Object.entries(properties).map(([key, value]) => [key, displayValue(value)]);
+    return displayJson({
       ...head,
       ...Object.fromEntries(shown),
       ...head,
       message: textOf(record),
     });
   }
-}
-
-/** What JSON has no words for. */
-function jsonValue(_key: string, value: unknown): unknown {
-  if (typeof value === "bigint") return String(value);
-  if (!(value instanceof Error)) return value;
-  const { name, message, stack, cause } = value;
-  return { name, message, stack, cause };
 }

@@ -75,7 +75,11 @@ export function show(value: unknown): string {
   }
 }
 
-/** Cuts `text` to `length` characters, the last being an ellipsis where something was cut. */
+/**
+ * Cuts `text` to `length` characters, the last being an ellipsis where something was cut; a pair of
+ * surrogates is not taken apart.
+ */
 export function curtail(text: string, length: number): string {
-  return text.length <= length ? text : text.slice(0, length - 1) + "…";
+  if (text.length <= length) return text;
+  return text.slice(0, length - 1).replace(/[\ud800-\udbff]$/, "") + "…";
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { getLogger, type LogLevel } from "@logtape/logtape";
-import { inspect } from "node:util";
+import { displayValue, escapeUnsafe } from "./display.ts";
 import type { JobOutcome } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
 import type { Settled } from "./store.ts";
@@ -24,13 +24,13 @@ export interface Counters {
 const logger = getLogger(["arq", "worker"]);
 /** Arguments and results are cut at this many characters. */
 const SHOWN = 80;
-/** They would let a payload write its own log lines. */
-const CONTROL_CHARACTERS = /[\p{Cc}\u2028\u2029]+/gu;
 
-/** Logs a finished text as one line; braces in it are no placeholders. */
+/**
+ * Logs a finished text as one line, so that no payload writes lines of its own; braces in it are no
+ * placeholders.
+ */
 function write(level: LogLevel, text: string, properties: Record<string, unknown>): void {
-  const line = text.replace(CONTROL_CHARACTERS, " ");
-  const message = line.replaceAll("{", "{{").replaceAll("}", "}}");
+  const message = escapeUnsafe(text).replaceAll("{", "{{").replaceAll("}", "}}");
   if (level === "info") logger.info(message, properties);
   else if (level === "warning") logger.warn(message, properties);
   else logger.error(message, properties);
@@ -46,12 +46,7 @@ function padded(ms: number): string {
 
 /** A value in at most 80 characters. */
 function shown(value: unknown): string {
-  try {
-    const text = inspect(value, { depth: 3, breakLength: Infinity, maxStringLength: SHOWN });
-    return curtail(text, SHOWN);
-  } catch {
-    return "(cannot be shown)"; // A getter of somebody else's object threw.
-  }
+  return displayValue(value, { limit: SHOWN });
 }
 
 function argumentsOf(run: JobRun): string {

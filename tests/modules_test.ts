@@ -69,6 +69,7 @@ const ROOMS = [
   "codec_scan",
   "error_fields",
   "isolate_options",
+  "display",
   "deadlines",
   "sleep",
   "duration",
