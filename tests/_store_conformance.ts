@@ -359,13 +359,14 @@ export function conformance(name: string, open: OpenStore): void {
   describe(`${name}: leases`, () => {
     it("renews a lease for as long as its worker asks", async () => {
       await using b = await bench();
-      const claim = await b.start("a", SHORT_LEASE_MS);
+      const leaseMs = 1_000; // On a busy machine a shorter one may end between two renewals.
+      const claim = await b.start("a", leaseMs);
       const { now } = await b.lookUp("a");
       await eventually(async () => {
-        assert.deepEqual(await b.store.renew(b.queue, [claim], SHORT_LEASE_MS), [true]);
+        assert.deepEqual(await b.store.renew(b.queue, [claim], leaseMs), [true]);
         assert.deepEqual(await b.claim(), []);
-        return (await b.lookUp("a")).now > now + 3 * SHORT_LEASE_MS;
-      }, "three leases pass");
+        return (await b.lookUp("a")).now > now + 1.2 * leaseMs;
+      }, "a lease passes");
       assert.deepEqual(await b.finish(claim), ["done"]);
     });
 
