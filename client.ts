@@ -18,7 +18,7 @@ import {
 import { newJobId } from "./job_ids.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
-import { Outbox } from "./outbox.ts";
+import { type Chunk, Outbox } from "./outbox.ts";
 import { checkJobId, checkQueueName, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
 import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import {
@@ -306,25 +306,19 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       const job = this.#newJob(name, args, options, options.jobId ?? newJobId(), sending);
       return { job, queueName };
     });
-    const submitted = pending.map(({ job, queueName }) =>
-      this.#outbox.submitOfList(queueName, job)
-    );
-    const outcomes = await Promise.allSettled(submitted);
-    sending?.conclude(outcomes);
-    const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failed) {
-      const accepted = pending.filter((_, i) => outcomes[i]?.status === "fulfilled");
-      const ids = accepted.map(({ job }) => job.jobId);
-      const reason = (failed.reason as Error).message;
+    const chunks = new Set<Chunk>();
+    for (const { job, queueName } of pending) chunks.add(this.#outbox.submitOfList(queueName, job));
+    const { isNew, cause } = await settle(chunks);
+    sending?.conclude(pending.map(({ job }) => outcomeOf(isNew.get(job), cause)));
+    if (cause) {
+      const accepted = pending.flatMap(({ job }) => isNew.has(job) ? job.jobId : []);
       const message =
-        `${ids.length} of ${requests.length} jobs are known to be accepted: ${reason}`;
-      throw new QueueConnectionError(message, { cause: failed.reason, accepted: ids });
+        `${accepted.length} of ${requests.length} jobs are known to be accepted: ${cause.message}`;
+      throw new QueueConnectionError(message, { cause, accepted });
     }
-    return pending.map(({ job, queueName }, i) => {
-      const outcome = outcomes[i];
-      const isNew = outcome?.status === "fulfilled" && outcome.value;
-      return isNew ? new Job(job.jobId, queueName, this) : null;
-    }) as { -readonly [I in keyof L]: JobOf<F, L[I]> };
+    return pending.map(({ job, queueName }) =>
+      isNew.get(job) ? new Job(job.jobId, queueName, this) : null
+    ) as { -readonly [I in keyof L]: JobOf<F, L[I]> };
   }
 
   /**
@@ -480,6 +474,26 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       throw told;
     }
   }
+}
+
+function outcomeOf(isNew: boolean | undefined, cause: unknown): PromiseSettledResult<boolean> {
+  if (isNew === undefined) return { status: "rejected", reason: cause };
+  return { status: "fulfilled", value: isNew };
+}
+
+/** Waits for the answers to all chunks; tells which jobs are new, and the first failure. */
+async function settle(chunks: Iterable<Chunk>) {
+  const isNew = new Map<NewJob, boolean>();
+  let cause: Error | undefined;
+  await Promise.all(Array.from(chunks, async ({ jobs, sent }) => {
+    try {
+      const created = await sent;
+      for (const [i, job] of jobs.entries()) isNew.set(job, created[i] ?? false);
+    } catch (error) {
+      cause ??= error as Error;
+    }
+  }));
+  return { isNew, cause };
 }
 
 function checkRequest<T extends { readonly name: string }>(request: T): T {

@@ -8,16 +8,19 @@ import type { NewJob, Store } from "./store.ts";
 const TICK_CHUNK = 50;
 const CHUNK_BYTES = 1 << 20;
 
-interface Entry {
-  readonly job: NewJob;
-  readonly resolve: (isNew: boolean) => void;
-  readonly reject: (error: unknown) => void;
+/** Jobs that travel in one call. */
+export interface Chunk {
+  /** The jobs; all of them are accepted, or none. */
+  readonly jobs: NewJob[];
+  /** Which of the jobs are new, in the order of `jobs`. */
+  readonly sent: Promise<readonly boolean[]>;
 }
 
-interface Chunk {
+interface OpenChunk extends Chunk {
   readonly queueName: string;
   readonly limit: number;
-  readonly entries: Entry[];
+  readonly resolve: (created: readonly boolean[]) => void;
+  readonly reject: (error: unknown) => void;
   bytes: number;
 }
 
@@ -25,8 +28,8 @@ interface Chunk {
 export class Outbox {
   readonly #store: Store;
   readonly #extraMs: number;
-  readonly #waiting: Chunk[] = [];
-  readonly #open: Map<string, Chunk> = new Map();
+  readonly #waiting: OpenChunk[] = [];
+  readonly #open: Map<string, OpenChunk> = new Map();
   readonly #sending: Set<Promise<void>> = new Set();
   #isScheduled = false;
 
@@ -37,21 +40,15 @@ export class Outbox {
   }
 
   /** Resolves to whether the job is new, once the store has it. */
-  submit(queueName: string, job: NewJob, limit: number = TICK_CHUNK): Promise<boolean> {
-    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-    const chunk = this.#chunkFor(queueName, job.payload.length, limit);
-    chunk.entries.push({ job, resolve, reject });
-    chunk.bytes += job.payload.length;
-    if (!this.#isScheduled) {
-      this.#isScheduled = true;
-      queueMicrotask(() => this.#sendNext());
-    }
-    return promise;
+  async submit(queueName: string, job: NewJob): Promise<boolean> {
+    const { jobs, sent } = this.#add(queueName, job, TICK_CHUNK);
+    const index = jobs.length - 1;
+    return (await sent)[index] ?? false;
   }
 
-  /** As `submit`, for a job of a long list: of those in one call all are accepted or none. */
-  submitOfList(queueName: string, job: NewJob): Promise<boolean> {
-    return this.submit(queueName, job, this.#store.listChunk);
+  /** Takes a job of a long list; returns what it travels with. */
+  submitOfList(queueName: string, job: NewJob): Chunk {
+    return this.#add(queueName, job, this.#store.listChunk);
   }
 
   /** Sends what is waiting, and resolves when all of it was answered. */
@@ -60,12 +57,24 @@ export class Outbox {
     await Promise.all(this.#sending);
   }
 
-  #chunkFor(queueName: string, bytes: number, limit: number): Chunk {
+  #add(queueName: string, job: NewJob, limit: number): Chunk {
+    const chunk = this.#chunkFor(queueName, job.payload.length, limit);
+    chunk.jobs.push(job);
+    chunk.bytes += job.payload.length;
+    if (!this.#isScheduled) {
+      this.#isScheduled = true;
+      queueMicrotask(() => this.#sendNext());
+    }
+    return chunk;
+  }
+
+  #chunkFor(queueName: string, bytes: number, limit: number): OpenChunk {
     const open = this.#open.get(queueName);
-    const hasRoom = open && open.limit === limit && open.entries.length < limit &&
-      (open.bytes + bytes <= CHUNK_BYTES || open.entries.length === 0);
+    const hasRoom = open && open.limit === limit && open.jobs.length < limit &&
+      (open.bytes + bytes <= CHUNK_BYTES || open.jobs.length === 0);
     if (hasRoom) return open;
-    const chunk = { queueName, limit, entries: [], bytes: 0 };
+    const { promise: sent, ...settle } = Promise.withResolvers<readonly boolean[]>();
+    const chunk = { queueName, limit, jobs: [], bytes: 0, sent, ...settle };
     this.#open.set(queueName, chunk);
     this.#waiting.push(chunk);
     return chunk;
@@ -82,13 +91,11 @@ export class Outbox {
     if (this.#isScheduled) setImmediate(() => this.#sendNext());
   }
 
-  async #send({ queueName, entries }: Chunk): Promise<void> {
+  async #send({ queueName, jobs, resolve, reject }: OpenChunk): Promise<void> {
     try {
-      const jobs = entries.map(({ job }) => job);
-      const created = await this.#store.enqueue(queueName, jobs, this.#extraMs);
-      for (const [i, { resolve }] of entries.entries()) resolve(created[i] ?? false);
+      resolve(await this.#store.enqueue(queueName, jobs, this.#extraMs));
     } catch (error) {
-      for (const { reject } of entries) reject(error);
+      reject(error);
     }
   }
 }
