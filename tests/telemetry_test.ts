@@ -14,6 +14,7 @@ import { createPool } from "../client.ts";
 import { cron } from "../cron.ts";
 import { func, type JobContext, Retry } from "../functions.ts";
 import { deserialize, serialize } from "../serializer.ts";
+import { beginSending } from "../telemetry.ts";
 import { Worker } from "../worker.ts";
 import { newJob, rejection } from "./_helpers.ts";
 import { Otel } from "./_otel.ts";
@@ -50,6 +51,8 @@ function linksOf(span: ReadableSpan): { traceId: string; spanId: string }[] {
 
 scenarios("Telemetry", (scenario) => {
   scenario("leaves jobs as they are until a provider is registered", async (scene) => {
+    const begin = () => beginSending("pass", scene.queueName, "id");
+    assert.equal(begin(), undefined, "nothing is made");
     const silent = await scene.arq.enqueueJob("pass");
     assert.deepEqual(Object.keys(await fieldsOf(scene, silent.jobId)), ["t", "f", "a", "k", "et"]);
     {
@@ -59,6 +62,7 @@ scenarios("Telemetry", (scenario) => {
       const { tc } = await fieldsOf(scene, told.jobId);
       assert.deepEqual(tc, { traceparent: `00-${traceId}-${spanId}-01` });
     }
+    assert.equal(begin(), undefined);
     const after = await scene.arq.enqueueJob("pass");
     assert.equal("tc" in await fieldsOf(scene, after.jobId), false);
     const { jobsComplete } = await scene.burst({ functions });
