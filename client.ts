@@ -3,15 +3,21 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { type Duration, durationMs, type Instant, instantMs } from "./duration.ts";
+import { type Duration, durationMs, instantMs } from "./duration.ts";
+import {
+  CALL,
+  type CallOptions,
+  checkEnqueueOptions,
+  ENQUEUE,
+  type EnqueueOptions,
+  type OptionsSpec,
+} from "./enqueue_options.ts";
 import { QueueConnectionError, SerializationError } from "./errors.ts";
 import {
   type JobDef,
   jobDef,
   type JobResult,
   jobResult,
-  RESULT_EXAMPLE,
-  type ResultOptions,
   unwrap,
   waitForResult,
 } from "./job_results.ts";
@@ -39,6 +45,7 @@ import type {
 } from "./typed_names.ts";
 import { checkKeys, checkOptions, isOptions, show } from "./validation.ts";
 
+export type { CallOptions, EnqueueOptions } from "./enqueue_options.ts";
 export type * from "./inspection.ts";
 export type { QueueInspection } from "./queue_inspection.ts";
 
@@ -60,27 +67,6 @@ export interface PoolOptions {
   /** Ends the connecting when it aborts. */
   readonly signal?: AbortSignal;
 }
-
-/** Options of {@linkcode ArqClient.enqueueJob}. */
-export interface EnqueueOptions {
-  /** An id of your own: as long as its job or result exists, no other job gets it. @default a new id that nobody can guess */
-  readonly jobId?: string;
-  /** The queue. @default the pool's `defaultQueueName` */
-  readonly queueName?: string;
-  /** When to run it: a `Date`, a `Temporal.Instant` or epoch milliseconds. @default now */
-  readonly deferUntil?: Instant;
-  /** How long to wait before it is run: milliseconds or a duration object. @default 0 */
-  readonly deferBy?: Duration;
-  /** Do not start or retry it after this time: milliseconds or a duration object. @default due time plus `expiresExtra` */
-  readonly expires?: Duration;
-  /** The number its tries begin with, for a job that enqueues itself anew. @default 1 */
-  readonly jobTry?: number;
-  /** Keyword arguments for a Python function; a TypeScript one finds them in `ctx.kwargs`. */
-  readonly kwargs?: Readonly<Record<string, unknown>>;
-}
-
-/** Options of {@linkcode ArqClient.call}: those of enqueueing and of waiting. */
-export interface CallOptions extends EnqueueOptions, ResultOptions {}
 
 /** One job of a list to enqueue. */
 export type JobRequest<F extends Functions, N extends keyof F & string = keyof F & string> = {
@@ -118,33 +104,6 @@ export interface RedisClient {
 }
 
 const logger = getLogger(["arq", "client"]);
-const ENQUEUE_KEYS = [
-  "jobId",
-  "queueName",
-  "deferUntil",
-  "deferBy",
-  "expires",
-  "jobTry",
-  "kwargs",
-] as const satisfies readonly (keyof EnqueueOptions)[];
-const CALL_KEYS = [
-  ...ENQUEUE_KEYS,
-  "timeout",
-  "pollDelay",
-  "signal",
-] as const satisfies readonly (keyof CallOptions)[];
-/** The options of a method that enqueues. */
-interface OptionsSpec {
-  readonly method: string;
-  readonly example: string;
-  readonly keys: readonly string[];
-}
-const ENQUEUE: OptionsSpec = {
-  method: "enqueueJob",
-  example: "{ deferBy: { seconds: 5 } }",
-  keys: ENQUEUE_KEYS,
-};
-const CALL: OptionsSpec = { method: "call", example: RESULT_EXAMPLE, keys: CALL_KEYS };
 const REQUEST_KEYS = ["name", "args", "options"] as const;
 const POOL_KEYS = [
   "jobSerializer",
@@ -503,41 +462,6 @@ function checkRequest<T extends { readonly name: string }>(request: T): T {
   const [problem] = checkKeys(request, REQUEST_KEYS);
   if (problem === undefined) return request;
   throw new TypeError(`Cannot enqueue "${request.name}": ${problem}`);
-}
-
-function checkEnqueueOptions(
-  args: readonly unknown[],
-  options: EnqueueOptions,
-  { method, example, keys }: OptionsSpec,
-): void {
-  if (!Array.isArray(args)) throw new TypeError(`arguments must be a list, got ${show(args)}`);
-  if (!isOptions(options)) {
-    throw new TypeError(`${method} takes an object such as ${example}, got ${show(options)}`);
-  }
-  const [problem] = checkKeys(options, keys);
-  if (problem !== undefined) throw new TypeError(problem);
-  const { jobId, queueName, deferUntil, deferBy, jobTry, kwargs } = options;
-  if (deferUntil !== undefined && deferBy !== undefined) {
-    throw new TypeError("deferUntil and deferBy exclude each other; give one of them");
-  }
-  for (const [key, value] of Object.entries({ jobId, queueName })) {
-    if (value !== undefined && (typeof value !== "string" || value === "")) {
-      throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
-    }
-  }
-  if (jobTry !== undefined && (!Number.isSafeInteger(jobTry) || jobTry < 1)) {
-    throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
-  }
-  if (kwargs !== undefined && !isPlainObject(kwargs)) {
-    throw new TypeError(`kwargs must be a plain object, got ${show(kwargs)}`);
-  }
-}
-
-/** Also one of another realm: its class has no further one above it. */
-function isPlainObject(value: unknown): boolean {
-  if (!isOptions(value)) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 function withHeading(heading: string, error: unknown): unknown {

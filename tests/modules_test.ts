@@ -31,6 +31,7 @@ const ROOMS = [
   "cron",
   "functions",
   "client",
+  "enqueue_options",
   "outbox",
   "job_ids",
   "queue_inspection",
