@@ -13,7 +13,7 @@ import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun } from "./job_run.ts";
 import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
-import type { ClaimReply, Store } from "./store.ts";
+import type { ClaimReply, ClaimRequest, Store } from "./store.ts";
 import { within } from "./telemetry.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
@@ -60,6 +60,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #started = 0;
   /** Whether a claim, or a look for lost claims, is under way. */
   #isAsking = false;
+  /** Whether the next wake-up claims a job. */
+  #isArmed = false;
   #claimed = 0;
   /** How many `afterJobEnd` are under way. */
   #wakeUps = 0;
@@ -131,6 +133,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
       clearTimeout(this.#deadlineTimer);
       this.#stopped.abort();
     }
+    listener[Symbol.dispose]();
+    if (this.#isArmed && !this.#failure) await this.#releaseUnknown();
     if (this.#failure) throw this.#failure;
   }
 
@@ -269,13 +273,18 @@ export class JobLoop implements Executor, Counters, Sleeper {
       this.#isEmpty = false;
       return;
     }
-    this.#clockOffset = reply.now - performance.now();
-    this.queued = reply.queued;
-    this.#isEmpty = reply.queued === 0;
-    this.#hasBacklog = reply.claims.length === limit;
-    if (!this.#hasBacklog && wakeUps === this.#wakeUps) this.#mayHaveWork = false;
-    if (reply.nextDueMs !== undefined) this.#awaken(reply.nextDueMs);
-    this.#take(reply.claims.map((claim) => new JobRun(claim)));
+    if (wakeUps === this.#wakeUps) this.#mayHaveWork = false;
+    this.#onReply(reply);
+  }
+
+  #onReply({ claims, now, nextDueMs = Infinity, queued }: ClaimReply): void {
+    this.#clockOffset = now - performance.now();
+    this.queued = queued;
+    this.#isEmpty = queued === 0;
+    this.#hasBacklog = nextDueMs <= 0;
+    if (this.#hasBacklog) this.#mayHaveWork = true;
+    else this.#awaken(nextDueMs);
+    this.#take(claims.map((claim) => new JobRun(claim)));
   }
 
   /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
@@ -392,6 +401,29 @@ export class JobLoop implements Executor, Counters, Sleeper {
     }
     this.#isAsking = false;
     this.#askForTurn();
+  }
+
+  /**
+   * A wake-up brings a job with it; what else is due is claimed after that. One slot is kept free
+   * for it meanwhile, so that a worker with a single one, which must also poll, has none to give.
+   */
+  prepareClaim(): ClaimRequest | undefined {
+    if (this.settings.burst || this.#room() < 2) return undefined;
+    this.#claimed++;
+    this.#isArmed = true;
+    return {
+      holder: this.#holder,
+      limit: 1,
+      leaseMs: this.settings.leaseMs,
+      lastTry: this.#lastTry,
+    };
+  }
+
+  onClaimed(reply: ClaimReply | undefined | null): void {
+    this.#claimed--;
+    this.#isArmed = false;
+    if (reply) this.#onReply(reply);
+    else if (reply === null) this.#mayHoldUnknown = true;
   }
 
   /** A wake-up that finds no room is passed on to another worker. */

@@ -18,6 +18,16 @@ export type Argument = string | Buffer;
 /** What a command may answer, with every string as bytes. */
 export type Reply = Buffer | number | null | readonly Reply[];
 
+/** A script and what it is called with. */
+export interface ScriptCall {
+  /** The script. */
+  readonly script: Script;
+  /** The keys it works on. */
+  readonly keys: readonly string[];
+  /** Its arguments, asked for at each attempt; told whether an earlier one may have taken effect. */
+  readonly args: (again: boolean) => readonly Argument[];
+}
+
 const logger = getLogger(["arq", "redis"]);
 const BYTES = { [RESP_TYPES.BLOB_STRING]: Buffer };
 const COMMAND_OPTIONS = { typeMapping: BYTES, timeout: undefined };
@@ -87,21 +97,14 @@ export class RedisConnection {
     return { [Symbol.dispose]: () => void this.#reconnectListeners.delete(listener) };
   }
 
-  /**
-   * Runs a script. `args` is asked for the arguments of each attempt and told whether an earlier
-   * one may have taken effect.
-   */
-  script(
-    script: Script,
-    keys: readonly string[],
-    args: (again: boolean) => readonly Argument[],
-  ): Promise<Reply> {
+  /** Runs a script. */
+  script({ script, keys, args }: ScriptCall): Promise<Reply> {
     return this.#repeat(async (again, timeoutMs) => {
       const rest = [String(keys.length), ...keys, ...args(again)];
       try {
         return await this.#send(["EVALSHA", script.sha, ...rest], keys[0], timeoutMs);
       } catch (error) {
-        if (firstWord(error) !== "NOSCRIPT") throw error;
+        if (!isNoScript(error)) throw error;
         return await this.#send(["EVAL", script.source, ...rest], keys[0], timeoutMs);
       }
     });
@@ -119,6 +122,32 @@ export class RedisConnection {
     } catch (error) {
       throw this.#explain(error);
     }
+  }
+
+  /**
+   * Runs a command that blocks, and a script as soon as it returns: both are written together, so
+   * that the script needs no round trip of its own. Its reply is undefined if the server did not
+   * know the script; neither is repeated.
+   */
+  async onceWithScript(
+    args: readonly Argument[],
+    call: ScriptCall,
+    timeoutMs: number,
+  ): Promise<[Reply, Reply | undefined]> {
+    const { script, keys } = call;
+    const evalsha = ["EVALSHA", script.sha, String(keys.length), ...keys, ...call.args(false)];
+    const [first, second] = await Promise.allSettled([
+      this.#send(args, keys[0], timeoutMs),
+      this.#send(evalsha, keys[0], timeoutMs),
+    ]);
+    const isUnknown = second.status === "rejected" && isNoScript(second.reason);
+    if (second.status === "rejected" && !isUnknown) throw this.#explain(second.reason);
+    // What the script did must be known, even if the command before it was refused.
+    if (first.status === "rejected" && isUnknown) throw this.#explain(first.reason);
+    return [
+      first.status === "fulfilled" ? first.value : null,
+      second.status === "fulfilled" ? second.value : undefined,
+    ];
   }
 
   /** Listens to a channel until disposed of; a lost connection takes it up again by itself. */
@@ -407,6 +436,10 @@ function firstWord(error: unknown): string | undefined {
   const named = WORDLESS.find(([beginning]) => error.message.startsWith(beginning));
   if (named) return named[1];
   return /^(?:\S+ (?=ERR))?([A-Z]{3,})(?: |$)/.exec(error.message)?.[1];
+}
+
+function isNoScript(error: unknown): boolean {
+  return firstWord(error) === "NOSCRIPT";
 }
 
 function isNotRedis(error: unknown): boolean {

@@ -10,6 +10,7 @@ import {
   type ClientFactory,
   RedisConnection,
   type Reply,
+  type ScriptCall,
 } from "./redis_connection.ts";
 import { eventScripts } from "./redis_event_scripts.ts";
 import {
@@ -28,6 +29,7 @@ import type { RedisTarget } from "./redis_settings.ts";
 import type {
   Claim,
   ClaimReply,
+  ClaimRequest,
   Finish,
   FinishListener,
   GiveBack,
@@ -164,9 +166,16 @@ export class RedisStore implements Store {
     leaseMs: number,
     lastTry?: number,
   ): Promise<ClaimReply> {
-    const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
-    const args = [token, String(leaseMs), String(Math.min(limit, BATCH)), optional(lastTry)];
-    const reply = list(await this.#run(scripts.claim, queueName, () => args));
+    const [token, ...terms] = claimArguments({ holder, limit, leaseMs, lastTry });
+    const reply = await this.#run(scripts.claim, queueName, () => [token, ...terms]);
+    return await this.#claimReply(queueName, token, list(reply));
+  }
+
+  async #claimReply(
+    queueName: string,
+    token: string,
+    reply: readonly Reply[],
+  ): Promise<ClaimReply> {
     const now = number(reply[0]);
     const next = reply[1] === null ? undefined : number(reply[1]) - now;
     const claims: Claim[] = [];
@@ -241,16 +250,23 @@ export class RedisStore implements Store {
 
   openWakeLine(queueName: string): WakeLine {
     if (this.#target.maxConnections < 3) {
-      return { wait: () => new Promise(() => {}), [Symbol.dispose]() {} };
+      return { canClaim: false, wait: () => new Promise(() => {}), [Symbol.dispose]() {} };
     }
     const connection = this.#furtherConnection();
     const key = wakeKey(queueName);
     const timeoutMs = WAKE_WAIT_SECONDS * 1_000 + this.#target.timeoutMs;
+    const pop = ["BLPOP", key, String(WAKE_WAIT_SECONDS)];
     return {
-      wait: async () => {
+      // A Sentinel's client spreads its commands over connections, a Cluster's may be redirected.
+      canClaim: this.#target.kind === "single",
+      wait: async (request) => {
         if (!connection.isConnected) await connection.connect();
-        const pop = ["BLPOP", key, String(WAKE_WAIT_SECONDS)];
-        return await connection.once(pop, key, timeoutMs) !== null;
+        if (!request) return await connection.once(pop, key, timeoutMs) !== null;
+        const [token, ...terms] = claimArguments(request);
+        const claim = this.#call(scripts.claim, queueName, () => [token, ...terms]);
+        const [popped, reply] = await connection.onceWithScript(pop, claim, timeoutMs);
+        if (reply === undefined) return popped !== null;
+        return await this.#claimReply(queueName, token, list(reply));
       },
       [Symbol.dispose]: () => {
         this.#further.delete(connection);
@@ -393,8 +409,16 @@ export class RedisStore implements Store {
     queueName: string,
     args: (again: boolean) => readonly Argument[],
   ): Promise<Reply> {
+    return this.#commands.script(this.#call(script, queueName, args));
+  }
+
+  #call(
+    script: Script,
+    queueName: string,
+    args: (again: boolean) => readonly Argument[],
+  ): ScriptCall {
     const keys = scriptKeys(this.prefix, queueName);
-    return this.#commands.script(script, keys, (again) => [this.prefix, ...args(again)]);
+    return { script, keys, args: (again) => [this.prefix, ...args(again)] };
   }
 
   /** Removes entries that nobody can name, so that they do not come again and again. */
@@ -470,6 +494,12 @@ function* batchesOf(
     size += bytes;
   }
   if (start < rows.length) yield rows.slice(start);
+}
+
+/** Begins with the claim's token. */
+function claimArguments({ holder, limit, leaseMs, lastTry }: ClaimRequest): [string, ...string[]] {
+  const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
+  return [token, String(leaseMs), String(Math.min(limit, BATCH)), optional(lastTry)];
 }
 
 function againFlag(again: boolean): readonly Argument[] {

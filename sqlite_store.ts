@@ -177,6 +177,7 @@ export class SqliteStore implements Store {
     const owner = {};
     this.#lines.add(owner);
     return {
+      canClaim: false,
       wait: async () => await this.#open.wait({ prefix: this.prefix, queueName }, owner),
       [Symbol.dispose]: () => {
         this.#lines.delete(owner);

@@ -172,8 +172,25 @@ export interface QueueEntry {
 
 /** A line on which one idle worker is woken. */
 export interface WakeLine extends Disposable {
-  /** Resolves to true when work may have come, to false after some seconds without any. */
-  wait(): Promise<boolean>;
+  /** Whether jobs can be claimed at the very moment of a wake-up, without another round trip. */
+  readonly canClaim: boolean;
+  /**
+   * Resolves to true when work may have come, to false after some seconds without any; to the
+   * reply to `claim` if that was asked for, the line can do it, and the store has done it.
+   */
+  wait(claim?: ClaimRequest): Promise<ClaimReply | boolean>;
+}
+
+/** A claim to be made at a wake-up; the same as the arguments of {@linkcode Store.claim}. */
+export interface ClaimRequest {
+  /** What the tokens start with. */
+  readonly holder: string;
+  /** How many jobs at most. */
+  readonly limit: number;
+  /** Milliseconds for which each is leased. */
+  readonly leaseMs: number;
+  /** From which try on an orphan is a suspect. */
+  readonly lastTry?: number;
 }
 
 /** Called when a job has finished, with the encoded result if it is small. */

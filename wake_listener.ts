@@ -3,14 +3,18 @@
  * @module
  */
 import { sleep } from "./sleep.ts";
-import type { WakeLine } from "./store.ts";
+import type { ClaimReply, ClaimRequest, WakeLine } from "./store.ts";
 import { log } from "./worker_log.ts";
 
 /** What the listener asks and tells the worker. */
 export interface Sleeper {
   /** Whether the worker has room for a job and knows of none. */
   isIdle(): boolean;
-  /** Called at a wake-up. */
+  /** What a wake-up is to claim at once, if anything; answered by `onClaimed`. */
+  prepareClaim(): ClaimRequest | undefined;
+  /** Called with the reply to a prepared claim; undefined if none was made, null if nobody knows. */
+  onClaimed(reply: ClaimReply | undefined | null): void;
+  /** Called at a wake-up that claimed nothing. */
   onWake(): void | Promise<void>;
 }
 
@@ -36,7 +40,7 @@ export class WakeListener implements Disposable {
     while (!signal.aborted) {
       try {
         if (!this.#sleeper.isIdle()) await this.#idle();
-        else if (await this.#line.wait() && !signal.aborted) await this.#sleeper.onWake();
+        else await this.#wait();
       } catch (error) {
         if (signal.aborted) return;
         log.storeFailed("wait to be woken", error);
@@ -55,6 +59,20 @@ export class WakeListener implements Disposable {
     this.#ended.abort();
     this.#resume?.();
     this.#line[Symbol.dispose]();
+  }
+
+  /** A claim that is under way at the end is left to its sleeper, which knows of it. */
+  async #wait(): Promise<void> {
+    const { signal } = this.#ended;
+    const request = this.#line.canClaim ? this.#sleeper.prepareClaim() : undefined;
+    let reply: ClaimReply | boolean | null = null;
+    try {
+      reply = await this.#line.wait(request);
+    } finally {
+      const claimed = typeof reply === "boolean" ? undefined : reply;
+      if (request && !signal.aborted) this.#sleeper.onClaimed(claimed);
+    }
+    if (reply === true && !signal.aborted) await this.#sleeper.onWake();
   }
 
   #idle(): Promise<void> {

@@ -83,7 +83,7 @@ export class Bench implements AsyncDisposable {
 /** Waits on a line and notes whether it was woken. */
 export function listen(line: WakeLine): { isWoken: boolean } {
   const state = { isWoken: false };
-  line.wait().then((woken) => state.isWoken = woken, () => {});
+  line.wait().then((woken) => state.isWoken = woken === true, () => {});
   return state;
 }
 

@@ -3,7 +3,7 @@ import { createClient } from "@redis/client";
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { createPool } from "../client.ts";
+import { createPool, type RedisClient } from "../client.ts";
 import { QueueConnectionError } from "../errors.ts";
 import { openStore } from "../open_store.ts";
 import type { RedisSettings } from "../redis_settings.ts";
@@ -270,6 +270,48 @@ describe("Losing the connection", () => {
     }
     await server.restart();
     await eventually(() => store.lookUp(queue, "a", false).catch(() => false), "it is back");
+  });
+});
+
+describe("A wake-up that claims", () => {
+  it("claims at a wake-up, in the same moment", async () => {
+    await using server = await startRedis();
+    await using store = await connected({ port: server.port });
+    const queue = `${store.prefix}queue`;
+    using line = store.openWakeLine(queue);
+    assert.equal(line.canClaim, true);
+    await store.claim(queue, "me", 1, LEASE_MS); // The server knows the script from now on.
+    const request = { holder: "me", limit: 1, leaseMs: LEASE_MS };
+    const waiting = line.wait(request);
+    await store.enqueue(queue, [newJob("first"), newJob("second")], LEASE_MS);
+    const reply = await waiting;
+    assert.ok(typeof reply === "object");
+    assert.deepEqual(reply.claims.map(({ jobId }) => jobId), ["first"]);
+    assert.equal(reply.nextDueMs, 0, "there is more to claim");
+    assert.match(reply.claims[0]?.token ?? "", /^me:/);
+  });
+
+  it("is only woken where the server has forgotten the script, and loses nothing", async () => {
+    await using server = await startRedis();
+    await using store = await connected({ port: server.port });
+    const queue = `${store.prefix}queue`;
+    using line = store.openWakeLine(queue);
+    const waiting = line.wait({ holder: "me", limit: 1, leaseMs: LEASE_MS });
+    await store.enqueue(queue, [newJob("a")], LEASE_MS);
+    assert.equal(await waiting, true, "no claim has taught the server its script yet");
+    assert.equal((await store.claim(queue, "me", 1, LEASE_MS)).claims.length, 1);
+  });
+
+  it("keeps a claim at a wake-up although the wake-up itself is refused", async () => {
+    await using server = await startRedis();
+    await using store = await connected({ port: server.port });
+    const queue = `${store.prefix}queue`;
+    using line = store.openWakeLine(queue);
+    await store.enqueue(queue, [newJob("a")], LEASE_MS);
+    assert.deepEqual((await store.claim(queue, "me", 0, LEASE_MS)).claims, []);
+    await (store.client as RedisClient).sendCommand(["SET", `${queue}:wake`, "no list"]);
+    const reply = await line.wait({ holder: "me", limit: 1, leaseMs: LEASE_MS });
+    assert.ok(typeof reply === "object" && reply.claims.length === 1);
   });
 });
 

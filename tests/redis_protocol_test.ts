@@ -130,7 +130,8 @@ describe("Redis protocol, enqueue", () => {
     const enqueue = (again: string, nonce: string, id: string, kind: string) => {
       const job = [id, "payload", kind === "random" ? "" : `${kind},,,,`];
       const args = [s.store.prefix, String(DAY_MS), again, nonce, ...job];
-      return connection.script(scripts.enqueue, scriptKeys(s.store.prefix, s.queue), () => args);
+      const keys = scriptKeys(s.store.prefix, s.queue);
+      return connection.script({ script: scripts.enqueue, keys, args: () => args });
     };
     const reply = async (...args: Parameters<typeof enqueue>) => String(await enqueue(...args));
     try {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
-import type { WakeLine } from "../store.ts";
+import type { ClaimReply, ClaimRequest, WakeLine } from "../store.ts";
 import { type Sleeper, WakeListener } from "../wake_listener.ts";
 
 /** The listener's pause after an error. */
@@ -11,18 +11,22 @@ class FakeLine implements WakeLine {
   /** How often the listener has begun to wait. */
   waits = 0;
   isClosed = false;
-  #waiting: PromiseWithResolvers<boolean> | undefined;
+  canClaim = false;
+  /** What the last wait was to claim. */
+  request: ClaimRequest | undefined;
+  #waiting: PromiseWithResolvers<ClaimReply | boolean> | undefined;
 
-  wait(): Promise<boolean> {
+  wait(request?: ClaimRequest): Promise<ClaimReply | boolean> {
     assert.equal(this.#waiting, undefined, "it waits twice at the same time");
     this.waits++;
-    this.#waiting = Promise.withResolvers<boolean>();
+    this.request = request;
+    this.#waiting = Promise.withResolvers<ClaimReply | boolean>();
     return this.#waiting.promise;
   }
 
-  /** Ends the wait: with a wake-up, or after a time without any. */
-  async end(isWoken: boolean): Promise<void> {
-    this.#take().resolve(isWoken);
+  /** Ends the wait: with a wake-up, a claim, or after a time without any. */
+  async end(reply: ClaimReply | boolean): Promise<void> {
+    this.#take().resolve(reply);
     await settled();
   }
 
@@ -36,7 +40,7 @@ class FakeLine implements WakeLine {
     this.#waiting?.reject(new Error("the line is closed"));
   }
 
-  #take(): PromiseWithResolvers<boolean> {
+  #take(): PromiseWithResolvers<ClaimReply | boolean> {
     const waiting = this.#waiting ?? assert.fail("nobody waits");
     this.#waiting = undefined;
     return waiting;
@@ -48,9 +52,20 @@ class FakeSleeper implements Sleeper {
   idle = true;
   wakeUps = 0;
   onWake: () => void | Promise<void> = () => void this.wakeUps++;
+  request: ClaimRequest | undefined = { holder: "me", limit: 1, leaseMs: 1_000 };
+  /** What it was told of its claims. */
+  readonly claimed: (ClaimReply | undefined | null)[] = [];
 
   isIdle(): boolean {
     return this.idle;
+  }
+
+  prepareClaim(): ClaimRequest | undefined {
+    return this.request;
+  }
+
+  onClaimed(reply: ClaimReply | undefined | null): void {
+    this.claimed.push(reply);
   }
 }
 
@@ -133,6 +148,38 @@ describe("A wake listener", () => {
     resolve();
     await settled();
     assert.equal(line.waits, 2);
+  });
+
+  it("has a job claimed at the wake-up where the line can", async () => {
+    const reply: ClaimReply = { claims: [], now: 1, nextDueMs: undefined, queued: 0 };
+    line.canClaim = true;
+    await run();
+    assert.equal(line.request, sleeper.request);
+    await line.end(reply);
+    assert.deepEqual([sleeper.claimed, sleeper.wakeUps], [[reply], 0]);
+    await line.end(true);
+    assert.deepEqual([sleeper.claimed, sleeper.wakeUps], [[reply, undefined], 1]);
+    await line.fail();
+    assert.deepEqual(sleeper.claimed, [reply, undefined, null]);
+  });
+
+  it("claims nothing where the line cannot, or the worker does not want to", async () => {
+    await run();
+    assert.equal(line.request, undefined);
+    line.canClaim = true;
+    sleeper.request = undefined;
+    await line.end(true);
+    assert.equal(line.request, undefined);
+    await line.end(true);
+    assert.deepEqual([sleeper.claimed, sleeper.wakeUps], [[], 2]);
+  });
+
+  it("leaves a claim under way to its worker when it is disposed of", async () => {
+    line.canClaim = true;
+    await run();
+    listener[Symbol.dispose]();
+    await ended;
+    assert.deepEqual(sleeper.claimed, []);
   });
 
   it("pauses after an error of the line, and listens again", async () => {

@@ -129,6 +129,42 @@ describe("A worker on Redis", () => {
     }
   });
 
+  it("holds no job after its end, even if one was enqueued in that very moment", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const locks = async () => await arq.redis.sendCommand(["KEYS", `${prefix}in-progress:*`]);
+    for (let i = 0; i < 8; i++) {
+      const worker = new Worker({ functions: { hello }, connection: server.url, prefix });
+      const running = worker.run();
+      await arq.call("hello", [], { timeout: 5_000 });
+      const [job] = await Promise.all([arq.enqueueJob("hello"), worker.close()]);
+      await running;
+      assert.deepEqual(await locks(), []);
+      const status = await job.status();
+      assert.ok(status === "queued" || status === "complete", status);
+    }
+  });
+
+  it("fills all its slots with jobs that wake nobody, while a wake-up would claim, too", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    await using other = await createPool(server.url, {
+      prefix,
+      defaultQueueName: `${prefix}other`,
+    });
+    const gate = new Gate();
+    const wait = () => gate.pass();
+    const worker = new Worker({ functions: { hello, wait }, connection: arq, maxJobs: 2 });
+    await using _running = start(worker);
+    await arq.call("hello", [], { timeout: 5_000 });
+    const jobs = [await other.enqueueJob("wait"), await other.enqueueJob("wait")];
+    const entries = jobs.flatMap(({ jobId }) => ["1", jobId]);
+    await arq.redis.sendCommand(["ZADD", `${prefix}queue`, ...entries]); // as Python's arq does
+    await gate.reached(2);
+    gate.open();
+    for (const { jobId } of jobs) await arq.job(jobId).result({ timeout: 5_000 });
+  });
+
   it("goes on after SCRIPT FLUSH", async () => {
     await using arq = await createPool(server.url, { prefix: randomPrefix() });
     await using _running = start(new Worker({ functions: { hello }, connection: arq }));
