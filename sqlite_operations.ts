@@ -4,6 +4,7 @@
  * They keep the rules of the Redis scripts; whoever shows a lease's token owns the job.
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import { Buffer } from "node:buffer";
 import type {
   Claim,
@@ -44,6 +45,7 @@ export interface Scope {
   readonly news: NewsRow[];
 }
 
+const logger = getLogger(["arq", "sqlite"]);
 /** The lock ends before the entry becomes due, so that no claim finds it locked. */
 const LOCK_GAP_MS = 5;
 /** What a job has told of its progress is kept this much longer than the lease it is renewed with. */
@@ -179,8 +181,12 @@ function take(scope: Scope, row: DueRow, token: string, leaseMs: number): Claim 
   const { job, job_id, score, handbacks } = row;
   const payload = sql.readPayload.get(job, now)?.payload ?? null;
   if (payload === null && sql.hasResult.get(space, job_id, now)) return void drop(scope, job);
-  const starts = row.starts + 1;
   const jobId = idOf(job_id);
+  if (storedId(jobId) !== job_id) {
+    logger.warn("Removed a job whose id nobody can have given: {job_id}", { job_id });
+    return void drop(scope, job);
+  }
+  const starts = row.starts + 1;
   const jobToken = `${token}:${jobId}`;
   const lockedUntil = stored(now + leaseMs);
   sql.takeLease.run(lockedUntil + LOCK_GAP_MS, lockedUntil, score, storedId(jobToken), starts, job);

@@ -100,6 +100,18 @@ export interface LogState {
   readonly checkpointed: number;
 }
 
+// The reader throws at integers that JavaScript has no number for; one that somebody else wrote must
+// not keep a whole queue from its work.
+const LARGEST = Number.MAX_SAFE_INTEGER;
+const whole = (column: string) => `max(-${LARGEST}, min(${LARGEST}, ${column})) AS ${column}`;
+const count = (column: string) => `max(0, min(${2 ** 31}, ${column})) AS ${column}`;
+/** What a claim reads of a job; `score` says which column is its place in the queue. */
+const dueRow = (score: string) =>
+  `job, job_id, max(-${LARGEST}, min(${LARGEST}, ${score})) AS score, ${count("starts")}, ` +
+  `${count("handbacks")}, abort_asked = 1 AS abort_asked, ${whole("watched_until")}`;
+/** An orphan without the score from before has the oldest. */
+const ORPHAN = dueRow("coalesce(lease_score, 1)");
+
 const SQL = {
   /** Names a prefix; once named it stays. */
   addSpace: "INSERT INTO spaces (prefix) VALUES (?)",
@@ -122,8 +134,9 @@ const SQL = {
 
   /** One job by its id, with the expiry of its payload. */
   findJob: `
-    SELECT job, queue, score, starts, handbacks, token, locked_until, lease_until, lease_score,
-      watched_until, expires_at
+    SELECT job, queue, ${whole("score")}, ${count("starts")}, ${count("handbacks")}, token,
+      ${whole("locked_until")}, ${whole("lease_until")}, ${whole("lease_score")},
+      ${whole("watched_until")}, ${whole("expires_at")}
     FROM jobs LEFT JOIN payloads USING (job) WHERE space = ? AND job_id = ?`,
   /** A new entry; nothing if the id has one. */
   addJob: "INSERT OR IGNORE INTO jobs (space, job_id, queue, score) VALUES (?, ?, ?, ?)",
@@ -147,24 +160,24 @@ const SQL = {
 
   /** Jobs whose lease has run out and whose next try is not the last yet, the longest ago first. */
   findOrphans: `
-    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked, watched_until
-    FROM jobs WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks < ?
+    SELECT ${ORPHAN} FROM jobs
+    WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks < ?
     ORDER BY lease_until, lease_score, job LIMIT ?`,
   /** The job whose lease has run out the longest ago, of those whose next try is the last. */
   findSuspect: `
-    SELECT job, job_id, lease_score AS score, starts, handbacks, abort_asked, watched_until
-    FROM jobs WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks >= ?
+    SELECT ${ORPHAN} FROM jobs
+    WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks >= ?
     ORDER BY lease_until, lease_score, job LIMIT 1`,
   /** Jobs that are due, by score and then as they came; ids that are locked are passed over. */
   findDue: `
-    SELECT job, job_id, score, starts, handbacks, abort_asked, watched_until
-    FROM jobs WHERE queue = ?1 AND score <= ?2 AND NOT EXISTS (
+    SELECT ${dueRow("jobs.score")} FROM jobs WHERE queue = ?1 AND score <= ?2 AND NOT EXISTS (
       SELECT 1 FROM locks
       WHERE locks.space = jobs.space AND locks.job_id = jobs.job_id AND locks.expires_at > ?2
-    ) ORDER BY score, job LIMIT ?3`,
+    ) ORDER BY jobs.score, job LIMIT ?3`,
   /** The first score that is not due yet. */
   nextScore: `
-    SELECT score FROM jobs WHERE queue = ? AND score > ? ORDER BY score LIMIT 1`,
+    SELECT ${whole("score")} FROM jobs WHERE queue = ? AND score > ?
+    ORDER BY jobs.score LIMIT 1`,
   /** Sets a lease and counts a start. */
   takeLease: `
     UPDATE jobs SET score = ?1, lease_until = ?1, locked_until = ?2, lease_score = ?3, token = ?4,
@@ -175,24 +188,25 @@ const SQL = {
     UPDATE jobs SET score = ?1, lease_until = ?1, locked_until = ?2, token = ?3 WHERE job = ?4`,
   /** Ends a lease and puts the job to a place in the queue. */
   giveBack: `
-    UPDATE jobs SET score = ?, starts = ?, handbacks = handbacks + ?, token = NULL,
+    UPDATE jobs SET score = ?, starts = ?, handbacks = min(handbacks, ${2 ** 31}) + ?, token = NULL,
       locked_until = NULL, lease_until = NULL, lease_score = NULL
     WHERE job = ?`,
   /** Forgets the lease of an earlier incarnation. */
   forgetLease: "UPDATE jobs SET lease_score = NULL WHERE job = ?",
   /** All leases of a queue that have not run out. */
   findHeld: `
-    SELECT job, token, lease_score, starts FROM jobs
+    SELECT job, token, ${whole("lease_score")}, ${count("starts")} FROM jobs
     WHERE queue = ? AND lease_until IS NOT NULL AND locked_until > ?`,
   /** Asks for a job's abort. */
   askAbort: "UPDATE jobs SET abort_asked = 1 WHERE job = ?",
   /** A job whose abort was asked for. */
   findAbort: "SELECT 1 AS asked FROM jobs WHERE space = ? AND job_id = ? AND abort_asked = 1",
-  /** Entries of a queue that come after one, in order of score; payloads unless expired. */
+  /** Entries of a queue that come after one, in order of score, if it is one; payloads unless expired. */
   pageEntries: `
     SELECT jobs.job, job_id, score, payload
     FROM jobs LEFT JOIN payloads ON payloads.job = jobs.job AND payloads.expires_at > ?1
-    WHERE queue = ?2 AND (score, jobs.job) > (?3, ?4) ORDER BY score, jobs.job LIMIT ?5`,
+    WHERE queue = ?2 AND (score, jobs.job) > (?3, ?4) AND score BETWEEN -${LARGEST} AND ${LARGEST}
+    ORDER BY score, jobs.job LIMIT ?5`,
 
   /** Records a result under a new number, over an earlier one of the same id. */
   putResult:
