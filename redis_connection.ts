@@ -191,10 +191,12 @@ export class RedisConnection {
     const { timeoutMs, retries, retryOnTimeout, minDelayMs, maxDelayMs } = this.#target;
     let deadline = performance.now() + timeoutMs;
     let mayTimeOut = retryOnTimeout;
+    let mayHaveRun = false;
     for (let failures = 0;; failures++) {
       try {
-        return await attempt(failures > 0, Math.max(1, deadline - performance.now()));
+        return await attempt(mayHaveRun, Math.max(1, deadline - performance.now()));
       } catch (error) {
+        mayHaveRun ||= !TRANSIENT.has(firstWord(error) ?? "");
         const timedOut = error instanceof NoReplyError;
         const mayPass = timedOut ? mayTimeOut : this.#isTransient(error);
         if (timedOut) {

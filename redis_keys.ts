@@ -4,6 +4,7 @@
  *
  * What operators see and do is kept under `<queue>:ops:`, so that no queue has such a name by chance:
  *
+ * - `absent`: never there.
  * - `paused`: there while the queue is paused.
  * - `watched`: the jobs whose steps somebody wants to hear of.
  * @module
@@ -12,13 +13,20 @@
 /** Stands between a queue's name and the name of what is kept for operators. */
 export const OPS = ":ops:";
 
-/** The keys that every script gets, in the order the prelude names them. */
+/**
+ * The keys that every script gets, in the order the prelude names them.
+ *
+ * The last is never written: while a Cluster moves a slot key by key, its nodes refuse a script one
+ * of whose keys is missing, before it begins. Otherwise it would end at the first key that is on the
+ * other node, half of its work done.
+ */
 export function scriptKeys(prefix: string, queueName: string): string[] {
   return [
     queueName,
     wakeKey(queueName),
     abortKey(prefix),
     `${queueName}:leases`,
+    `${queueName}${OPS}absent`,
   ];
 }
 

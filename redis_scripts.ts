@@ -591,6 +591,19 @@ export function script(source: string): Script {
   return { source: whole, sha: createHash("sha1").update(whole).digest("hex") };
 }
 
+/**
+ * Lists keys, some at a time. A script, since a Cluster's node answers SCAN also while the slot moves
+ * and half of its keys are elsewhere.
+ *
+ * Arguments: cursor, pattern, "1" on a Cluster.
+ *
+ * Replies the next cursor, the id of the Cluster's node or "", and keys.
+ */
+const SCAN = String.raw`
+local found = call('SCAN', ARGV[2], 'MATCH', ARGV[3], 'COUNT', 1000)
+return {found[1], ARGV[4] == '1' and call('CLUSTER', 'MYID') or '', found[2]}
+`;
+
 /** All scripts, by what they do. */
 export const scripts = {
   enqueue: script(ENQUEUE),
@@ -602,4 +615,5 @@ export const scripts = {
   wake: script(WAKE_ONE),
   abort: script(ABORT_JOB),
   lookUp: script(`${LOOK_UP}return known`),
+  scan: script(SCAN),
 } as const;

@@ -364,10 +364,18 @@ export class RedisStore implements Store {
     const start = resultKey(this.prefix, "");
     const pattern = start.replace(/[*?[\]\\]/g, "\\$&") + "*";
     const seen = new Set<string>();
+    const isCluster = this.#target.kind === "cluster" ? "1" : "0";
     let cursor = "0";
+    let node: string | undefined;
     do {
-      const scan = ["SCAN", cursor, "MATCH", pattern, "COUNT", "1000"];
-      const [next, found] = list(await this.#commands.command(scan, start));
+      const args = [cursor, pattern, isCluster];
+      const reply = await this.#run(scripts.scan, `${this.prefix}queue`, () => args);
+      const [next, served, found] = list(reply);
+      if (node !== undefined && node !== text(served)) {
+        [cursor, node] = ["0", undefined]; // The slot has moved, and the cursor means nothing there.
+        continue;
+      }
+      node = text(served);
       const keys = list(found).map(text).filter((key) => !seen.has(key));
       for (const key of keys) seen.add(key);
       const records = await this.#getAll(keys);
@@ -375,7 +383,7 @@ export class RedisStore implements Store {
         if (record !== undefined) yield { jobId: (keys[i] ?? "").slice(start.length), record };
       }
       cursor = text(next);
-    } while (cursor !== "0");
+    } while (cursor !== "0" || node === undefined);
   }
 
   async writeHealth(key: string, value: string, ttlMs: number): Promise<void> {

@@ -1,11 +1,18 @@
 /** Several Redis servers that make one service: Sentinel and Cluster, on loopback. */
 import assert from "node:assert/strict";
-import { eventually, openRawRedis, type RawReply } from "./_helpers.ts";
-import { type RedisServer, startRedis } from "./_redis.ts";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { sleep } from "../sleep.ts";
+import { eventually, openRawRedis, type RawRedis, type RawReply } from "./_helpers.ts";
+import { ensureRedisServer, type RedisServer, startRedis } from "./_redis.ts";
 
 const HOST = "127.0.0.1";
 const DOWN_AFTER_MS = 1_000;
 const SENTINELS = 3;
+const PRIMARIES = 3;
+const NODE_TIMEOUT_MS = 1_000;
+/** Between two moves of a slot. */
+const MOVE_PAUSE_MS = 50;
 
 /** Sends one command to a server on a connection of its own. */
 export async function ask(
@@ -75,5 +82,140 @@ export class SentinelService implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.sentinels, ...this.servers].map((server) => server.stop()));
+  }
+}
+
+const MOVES = 12;
+const MOVE_REST_MS = 100;
+
+/** How {@linkcode ClusterService.migrate} moves a slot. */
+export interface MigrateOptions {
+  readonly keysAtATime?: number;
+  readonly meanwhile?: () => Promise<void>;
+}
+
+/** Three primaries that share the slots of a Cluster. */
+export class ClusterService implements AsyncDisposable {
+  /** What `createPool` takes. */
+  readonly url: string;
+  readonly #connections: Map<string, Promise<RawRedis>> = new Map();
+
+  private constructor(readonly nodes: readonly RedisServer[]) {
+    this.url = `redis+cluster://${nodes.map(({ port }) => `${HOST}:${port}`).join(",")}`;
+  }
+
+  /** Starts the nodes and makes a Cluster of them. */
+  static async start(): Promise<ClusterService> {
+    const args = [
+      ...["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"],
+      ...["--cluster-node-timeout", String(NODE_TIMEOUT_MS), "--appendonly", "yes"],
+    ];
+    const nodes = await Promise.all(Array.from({ length: PRIMARIES }, () => startRedis({ args })));
+    const addresses = nodes.map(({ port }) => `${HOST}:${port}`);
+    const client = (await ensureRedisServer()).replace(/server$/, "cli");
+    await promisify(execFile)(client, ["--cluster", "create", ...addresses, "--cluster-yes"]);
+    const service = new ClusterService(nodes);
+    await service.isUp();
+    return service;
+  }
+
+  /** Resolves when every node serves its slots. */
+  async isUp(): Promise<void> {
+    await eventually(
+      async () => {
+        const states = await this.#askAll("CLUSTER", "INFO");
+        return states.every((state) => String(state).includes("cluster_state:ok"));
+      },
+      "all nodes serve",
+      20_000,
+    );
+  }
+
+  /** How often nodes have answered with an error of one of these first words. */
+  async countErrors(...words: string[]): Promise<number> {
+    const stats = await this.#askAll("INFO", "errorstats");
+    const pattern = new RegExp(`_(?:${words.join("|")}):count=(\\d+)`, "g");
+    const counts = stats.flatMap((text) => [...String(text).matchAll(pattern)]);
+    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+  }
+
+  /** The slot of a key. */
+  async slotOf(key: string): Promise<number> {
+    return Number((await this.#askAll("CLUSTER", "KEYSLOT", key))[0]);
+  }
+
+  /** The index of the node that serves a slot, once all nodes agree on it. */
+  ownerOf(slot: number): Promise<number> {
+    const find = async () => {
+      const views = await this.#askAll("CLUSTER", "SLOTS") as [number, number, RawReply[]][][];
+      const ports = views.map((view) =>
+        view.find(([from, to]) => from <= slot && slot <= to)?.[2][1]
+      );
+      if (new Set(ports).size > 1) return undefined;
+      return { owner: this.nodes.findIndex(({ port }) => port === ports[0]) };
+    };
+    return eventually(find, `all nodes agree on slot ${slot}`).then(({ owner }) => owner);
+  }
+
+  /**
+   * Moves a slot to the next node, so many keys at a time; `meanwhile` is called before the first has
+   * moved.
+   */
+  async migrate(slot: number, { keysAtATime = 1, meanwhile }: MigrateOptions = {}): Promise<void> {
+    const from = await this.ownerOf(slot);
+    const [source, target] = [this.nodes[from], this.nodes[(from + 1) % PRIMARIES]];
+    assert.ok(source && target);
+    const setSlot = async (node: RedisServer, state: string, other: RedisServer) => {
+      const id = String(await this.#ask(other, "CLUSTER", "MYID"));
+      await this.#ask(node, "CLUSTER", "SETSLOT", slot, state, id);
+    };
+    const left = () => this.#ask(source, "CLUSTER", "GETKEYSINSLOT", slot, keysAtATime);
+    await setSlot(target, "IMPORTING", source);
+    await setSlot(source, "MIGRATING", target);
+    await meanwhile?.();
+    for (let keys = await left() as string[]; keys.length > 0; keys = await left() as string[]) {
+      await this.#ask(source, "MIGRATE", HOST, target.port, "", 0, 5_000, "KEYS", ...keys);
+    }
+    for (const node of new Set([target, source, ...this.nodes])) {
+      await setSlot(node, "NODE", target);
+    }
+  }
+
+  /** Moves the slot of a key from node to node for a second or two, or until disposed of. */
+  keepMoving(key: string): AsyncDisposable {
+    const over = new AbortController();
+    const move = async () => {
+      const slot = await this.slotOf(key);
+      // Within one blocking pop a client follows some moves, but not dozens.
+      for (let moves = 0; moves < MOVES && !over.signal.aborted; moves++) {
+        await this.migrate(slot, { keysAtATime: 100 });
+        await sleep(MOVE_REST_MS, over.signal).catch(() => {}); // told to stop
+      }
+    };
+    const moving = move();
+    return {
+      [Symbol.asyncDispose]: async () => {
+        over.abort();
+        await moving;
+      },
+    };
+  }
+
+  /** Asks a node on a connection that stays for as long as the node does. */
+  async #ask(node: RedisServer, ...args: (string | number)[]): Promise<RawReply> {
+    const key = `${node.url} ${node.pid}`;
+    const connection = this.#connections.get(key) ?? openRawRedis(node.url);
+    this.#connections.set(key, connection);
+    return (await connection).call(...args);
+  }
+
+  #askAll(...args: string[]): Promise<RawReply[]> {
+    return Promise.all(this.nodes.map((node) => this.#ask(node, ...args)));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const connections = await Promise.all(this.#connections.values());
+    for (const connection of connections) await connection[Symbol.asyncDispose]();
+    await Promise.all(this.nodes.map((node) => node.stop()));
   }
 }
