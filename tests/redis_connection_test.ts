@@ -58,7 +58,7 @@ describe("Connecting to what is no usable server", () => {
   it("says so where nothing listens", async () => {
     const port = await unusedPort();
     const message = `Redis at ${HOST}:${port}: connection refused; is the server running there?`;
-    assert.equal(await refusal({ port }), message);
+    assert.equal(await refusal({ port, connTimeout: 3_000 }, 4_000), message);
   });
 
   it("gives up on a server that accepts and never answers", async () => {
