@@ -17,6 +17,8 @@ import { type IsolatePermissions, type IsolateSettings, PERMISSIONS } from "./is
 export interface Command {
   readonly path: string;
   readonly args: readonly string[];
+  /** Whether this program may lower its priority. */
+  readonly mayYield: boolean;
 }
 
 /** What a permission is asked about. */
@@ -93,7 +95,7 @@ export function commandFor(specifier: string, settings: IsolateSettings, mark: s
       `data:text/javascript,${encodeURIComponent(program)}`,
     ]
     : [...settings.runtimeArgs, "--eval", program];
-  return { path: process.execPath, args };
+  return { path: process.execPath, args, mayYield: isGranted("sys", "setPriority") };
 }
 
 /** Modules are named literally, so that Deno knows them beforehand and asks for no permission. */

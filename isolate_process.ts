@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { constants, setPriority } from "node:os";
 import process from "node:process";
 import { JobExecutionFailed } from "./errors.ts";
 import type { JobMeta } from "./functions.ts";
@@ -20,6 +21,8 @@ import { atMost } from "./sleep.ts";
 
 /** A process as both runtimes have it. */
 interface Subprocess {
+  /** Undefined if it could not be started. */
+  readonly pid: number | undefined;
   readonly stdout: AsyncIterable<Uint8Array>;
   readonly stderr: AsyncIterable<Uint8Array>;
   /** Resolves with how it ended, such as "exit code 1". */
@@ -60,7 +63,9 @@ export class IsolateProcess {
   /** Starts it. */
   constructor(commandFor: (mark: string) => Command) {
     this.#mark = newMark();
-    this.#subprocess = start(commandFor(this.#mark));
+    const command = commandFor(this.#mark);
+    this.#subprocess = start(command);
+    if (command.mayYield) yieldToOthers(this.#subprocess.pid);
     const outputs = Promise.all([this.#readReports(), this.#readErrors()]);
     this.ended = this.#subprocess.ended.then(async (how) => {
       this.#hasEnded = true;
@@ -171,6 +176,15 @@ function lastLines(printed: string): string {
   return printed.trim() === "" ? "" : `; it printed last:\n  ${lines.join("\n  ")}`;
 }
 
+/** What computes must not delay what waits: the worker, a server, a person. */
+function yieldToOthers(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) setPriority(pid, constants.priority.PRIORITY_BELOW_NORMAL);
+  } catch {
+    // It yields more already, as the worker does, or it is gone, which its end tells.
+  }
+}
+
 function start(command: Command): Subprocess {
   const deno = Reflect.get(globalThis, "Deno") as DenoApi | undefined;
   return deno ? startWithDeno(deno, command) : startWithNode(command);
@@ -184,6 +198,7 @@ function startWithNode({ path, args }: Command): Subprocess {
   });
   child.stdin.on("error", () => {}); // It has ended, which `ended` tells.
   return {
+    pid: child.pid,
     stdout: child.stdout,
     stderr: child.stderr,
     ended,
@@ -196,6 +211,7 @@ function startWithNode({ path, args }: Command): Subprocess {
 interface DenoApi {
   readonly Command: new (path: string, options: object) => {
     spawn(): {
+      readonly pid: number;
       readonly stdin: WritableStream<Uint8Array>;
       readonly stdout: ReadableStream<Uint8Array>;
       readonly stderr: ReadableStream<Uint8Array>;
@@ -220,6 +236,7 @@ function startWithDeno(deno: DenoApi, { path, args }: Command): Subprocess {
     return signal ?? `exit code ${code}`;
   });
   return {
+    pid: child.pid,
     stdout: child.stdout,
     stderr: child.stderr,
     ended,
