@@ -101,8 +101,8 @@ export interface FuncOptions {
   /** How often a job may be started before it fails for good; 1 means no retry. @default the worker's `maxTries` */
   readonly maxTries?: number;
   /**
-   * Whether to run it in processes of its own, which keep the worker responsive and can be killed;
-   * for module specifiers only.
+   * Whether to run it in processes of its own, which hold up nothing and can be killed; options say
+   * how. For module specifiers only.
    * @default false
    */
   readonly isolate?: boolean | IsolateOptions;
@@ -122,6 +122,9 @@ export interface Func<F extends JobFunction = JobFunction> {
  * A module specifier in place of the function is imported when its first job runs: an absolute
  * URL or a package name, `#` and the export's name (the default export without it). Use
  * `import.meta.resolve` for a path relative to your own module.
+ *
+ * With the option `isolate` such a function runs in a process of its own: it may compute for long
+ * without holding up the worker, and is killed if it does not heed its signal.
  *
  * @example
  * ```ts
