@@ -21,6 +21,8 @@ import type { ResolvedSettings } from "./worker_settings.ts";
 
 /** The pause after a failed look for lost claims, unless `pollDelay` is less. */
 const PAUSE_MS = 500;
+/** How long a worker that ends waits for its last claim to be called off. */
+const DISARM_MS = 1_000;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
 const SHUTDOWN_LIMIT_MS = 15_000;
 
@@ -62,6 +64,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #isAsking = false;
   /** Whether the next wake-up claims a job. */
   #isArmed = false;
+  /** Whether the store was told that wake-ups are to claim nothing more. */
+  #hasLeft = false;
   #claimed = 0;
   /** How many `afterJobEnd` are under way. */
   #wakeUps = 0;
@@ -134,7 +138,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       this.#stopped.abort();
     }
     listener[Symbol.dispose]();
-    if (this.#isArmed && !this.#failure) await this.#releaseUnknown();
+    if ((this.#isArmed || this.#hasLeft) && !this.#failure) await this.#releaseUnknown();
     if (this.#failure) throw this.#failure;
   }
 
@@ -145,13 +149,24 @@ export class JobLoop implements Executor, Counters, Sleeper {
   async stop(waitMs: number): Promise<void> {
     this.#phase = "draining";
     this.#askForTurn();
-    await atMost(waitMs, this.#done.promise);
+    // What is given back must not come to us again by a wake-up.
+    await Promise.all([atMost(waitMs, this.#done.promise), atMost(DISARM_MS, this.#disarm())]);
     this.#phase = "ending";
     for (const run of this.#active) this.#stopRun(run, "shutdown");
     this.#recorder.close();
     this.#askForTurn();
     await atMost(this.settings.abortGraceMs + SHUTDOWN_LIMIT_MS, this.#done.promise);
     this.#done.resolve();
+  }
+
+  async #disarm(): Promise<void> {
+    if (!this.#isArmed) return;
+    this.#hasLeft = true;
+    try {
+      await this.#listener?.disarm();
+    } catch (error) {
+      log.storeFailed("stop claiming", error);
+    }
   }
 
   /** Nothing can be claimed, renewed or recorded any more; what runs will be run again. */
@@ -419,11 +434,12 @@ export class JobLoop implements Executor, Counters, Sleeper {
     };
   }
 
-  onClaimed(reply: ClaimReply | undefined | null): void {
+  async onClaimed(reply: ClaimReply | undefined | null): Promise<void> {
     this.#claimed--;
     this.#isArmed = false;
     if (reply) this.#onReply(reply);
     else if (reply === null) this.#mayHoldUnknown = true;
+    if (reply && this.#phase !== "running") await this.#store.wake(this.settings.queueName);
   }
 
   /** A wake-up that finds no room is passed on to another worker. */

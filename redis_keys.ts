@@ -6,6 +6,7 @@
  *
  * - `absent`: never there.
  * - `paused`: there while the queue is paused.
+ * - `left:<holder>`: there once a worker has begun to end.
  * - `watched`: the jobs whose steps somebody wants to hear of.
  * @module
  */
@@ -28,6 +29,11 @@ export function scriptKeys(prefix: string, queueName: string): string[] {
     `${queueName}:leases`,
     `${queueName}${OPS}absent`,
   ];
+}
+
+/** The key that keeps a holder's claims from taking anything. */
+export function leftKey(queueName: string, holder: string): string {
+  return `${queueName}${OPS}left:${holder}`;
 }
 
 /** The list whose one element wakes an idle worker. */

@@ -218,8 +218,8 @@ return replies
  * Guarantees: jobs of expired leases come first and keep their score; one that would begin its last
  * try or a later one is a suspect and comes alone; entries that somebody else has locked are passed
  * over; a key of a wrong type spoils one job, not the batch; an entry without a job but with a
- * result is removed; if due work is left, the next worker is woken. While the queue is paused,
- * nothing is taken.
+ * result is removed; if due work is left, the next worker is woken. While the queue is paused, and
+ * for a holder that has left, nothing is taken.
  */
 const CLAIM = TELL + String.raw`
 local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -228,8 +228,9 @@ local last_try = tonumber(ARGV[5]) or math.huge
 local reply, filled, taken, next_due = {}, 3, 0, false
 
 -- These are rarely there: one command tells that none is.
-local has_marks = call('EXISTS', ABORT, ops_key('paused'), ops_key('watched')) > 0
-if has_marks and call('EXISTS', ops_key('paused')) == 1 then
+local paused, left = ops_key('paused'), ops_key('left:' .. string.match(token, '^[^:]*'))
+local has_marks = call('EXISTS', ABORT, paused, left, ops_key('watched')) > 0
+if has_marks and call('EXISTS', paused, left) > 0 then
   return {now_text, false, call('ZCARD', QUEUE)}
 end
 
@@ -508,7 +509,7 @@ return table.concat(replies)
  *
  * Arguments: what the worker's tokens start with; then the tokens it does know.
  *
- * Replies how many it released.
+ * Replies how many it released. That the worker has left is forgotten: it has no claims under way.
  */
 const RELEASE_UNKNOWN = String.raw`
 write_even_when_full()
@@ -523,6 +524,7 @@ for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
     released = released + 1
   end
 end
+call('DEL', ops_key('left:' .. string.sub(holder, 1, -2)))
 if released > 0 then wake() end
 return released
 `;

@@ -16,6 +16,7 @@ import { eventScripts } from "./redis_event_scripts.ts";
 import {
   abortKey,
   jobKey,
+  leftKey,
   OPS,
   progressKey,
   resultKey,
@@ -250,23 +251,31 @@ export class RedisStore implements Store {
 
   openWakeLine(queueName: string): WakeLine {
     if (this.#target.maxConnections < 3) {
-      return { canClaim: false, wait: () => new Promise(() => {}), [Symbol.dispose]() {} };
+      const wait = () => new Promise<never>(() => {});
+      return { canClaim: false, wait, disarm: async () => {}, [Symbol.dispose]() {} };
     }
     const connection = this.#furtherConnection();
     const key = wakeKey(queueName);
     const timeoutMs = WAKE_WAIT_SECONDS * 1_000 + this.#target.timeoutMs;
     const pop = ["BLPOP", key, String(WAKE_WAIT_SECONDS)];
+    let holder: string | undefined;
     return {
       // A Sentinel's client spreads its commands over connections, a Cluster's may be redirected.
       canClaim: this.#target.kind === "single",
       wait: async (request) => {
         if (!connection.isConnected) await connection.connect();
         if (!request) return await connection.once(pop, key, timeoutMs) !== null;
+        holder = request.holder;
         const [token, ...terms] = claimArguments(request);
         const claim = this.#call(scripts.claim, queueName, () => [token, ...terms]);
         const [popped, reply] = await connection.onceWithScript(pop, claim, timeoutMs);
         if (reply === undefined) return popped !== null;
         return await this.#claimReply(queueName, token, list(reply));
+      },
+      disarm: async () => {
+        if (holder === undefined) return;
+        const mark = leftKey(queueName, holder);
+        await this.#commands.command(["SET", mark, "1", "PX", String(2 * timeoutMs)], mark);
       },
       [Symbol.dispose]: () => {
         this.#further.delete(connection);

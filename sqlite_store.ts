@@ -178,6 +178,7 @@ export class SqliteStore implements Store {
     this.#lines.add(owner);
     return {
       canClaim: false,
+      disarm: async () => {},
       wait: async () => await this.#open.wait({ prefix: this.prefix, queueName }, owner),
       [Symbol.dispose]: () => {
         this.#lines.delete(owner);

@@ -13,7 +13,7 @@ export interface Sleeper {
   /** What a wake-up is to claim at once, if anything; answered by `onClaimed`. */
   prepareClaim(): ClaimRequest | undefined;
   /** Called with the reply to a prepared claim; undefined if none was made, null if nobody knows. */
-  onClaimed(reply: ClaimReply | undefined | null): void;
+  onClaimed(reply: ClaimReply | undefined | null): void | Promise<void>;
   /** Called at a wake-up that claimed nothing. */
   onWake(): void | Promise<void>;
 }
@@ -54,6 +54,11 @@ export class WakeListener implements Disposable {
     this.#resume?.();
   }
 
+  /** From now on no wake-up claims anything. */
+  disarm(): Promise<void> {
+    return this.#line.disarm();
+  }
+
   /** Ends the listening and closes the line. */
   [Symbol.dispose](): void {
     this.#ended.abort();
@@ -65,14 +70,16 @@ export class WakeListener implements Disposable {
   async #wait(): Promise<void> {
     const { signal } = this.#ended;
     const request = this.#line.canClaim ? this.#sleeper.prepareClaim() : undefined;
-    let reply: ClaimReply | boolean | null = null;
+    let reply: ClaimReply | boolean;
     try {
       reply = await this.#line.wait(request);
-    } finally {
-      const claimed = typeof reply === "boolean" ? undefined : reply;
-      if (request && !signal.aborted) this.#sleeper.onClaimed(claimed);
+    } catch (error) {
+      if (request && !signal.aborted) await this.#sleeper.onClaimed(null);
+      throw error;
     }
-    if (reply === true && !signal.aborted) await this.#sleeper.onWake();
+    if (signal.aborted) return;
+    if (request) await this.#sleeper.onClaimed(typeof reply === "object" ? reply : undefined);
+    if (reply === true) await this.#sleeper.onWake();
   }
 
   #idle(): Promise<void> {

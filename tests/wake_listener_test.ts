@@ -30,6 +30,10 @@ class FakeLine implements WakeLine {
     await settled();
   }
 
+  disarm(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async fail(): Promise<void> {
     this.#take().reject(new Error("the line is cut"));
     await settled();
