@@ -36,28 +36,24 @@ import process from "node:process";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import {
   Arguments,
+  checkOperands,
   commandHelp,
-  type CommandSpec,
   COMMON_OPTIONS,
   programHelp,
   UsageError,
 } from "./cli_arguments.ts";
+import { type Command, EXIT, exitCodeOf, type Host, isTimeout, SIGNALS } from "./cli_host.ts";
 import { type LogFormat, reportFailure, setUpLog, wantsColours } from "./cli_log.ts";
+import { ReaderGone } from "./cli_output.ts";
 import { locateExport, missingPermission, placeIn } from "./cli_settings.ts";
 import { reloadOnChange, type ThreadOrder } from "./cli_watch.ts";
-import { type Host, readStyle, runWorkerCommand, WORKER } from "./cli_worker.ts";
-import { ArqError, SettingsError } from "./errors.ts";
+import { readStyle, runWorkerCommand, WORKER } from "./cli_worker.ts";
+import { ArqError } from "./errors.ts";
 import { nearest } from "./validation.ts";
 
 /** The version in the manifests; a test compares them. */
 const VERSION = "0.1.0";
 const PROGRAM = "arq";
-const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
-
-interface Command {
-  readonly spec: CommandSpec;
-  readonly run: (args: Arguments, host: Host, line: readonly string[]) => Promise<number>;
-}
 
 const COMMANDS: readonly Command[] = [
   { spec: WORKER, run: runOrReload },
@@ -90,9 +86,10 @@ async function dispatch(line: readonly string[], host: Host): Promise<number> {
   const args = new Arguments(rest, [...spec.options, ...COMMON_OPTIONS]);
   if (args.switch("help")) return print(commandHelp(PROGRAM, spec));
   if (args.switch("version")) return print(`${PROGRAM} ${VERSION}`);
-  report.format = args.value("log-format") === "json" ? "json" : "pretty";
+  const isJson = args.value("log-format") === "json" || args.switch("json");
+  report.format = isJson ? "json" : "pretty";
   report.isVerbose = args.switch("verbose") ?? false;
-  checkOperands(spec, args.operands);
+  checkOperands(PROGRAM, spec, args.operands);
   return await command.run(args, host, line);
 }
 
@@ -119,14 +116,6 @@ function unknownCommand(name: string): UsageError {
   return new UsageError(`unknown command ${name}; ${hint}`);
 }
 
-function checkOperands({ name, operands }: CommandSpec, given: readonly string[]): void {
-  const missing = operands[given.length];
-  const help = `see ${PROGRAM} ${name} --help`;
-  if (missing !== undefined) throw new UsageError(`${name} needs ${missing}; ${help}`);
-  const needless = given[operands.length];
-  if (needless !== undefined) throw new UsageError(`${name} does not take "${needless}"; ${help}`);
-}
-
 async function runOrReload(
   args: Arguments,
   host: Host,
@@ -143,13 +132,14 @@ async function runOrReload(
   return await reloadOnChange({ entry: import.meta.url, data, folders, settingsUrl, stop });
 }
 
-/** Says why it failed and returns the exit code: 2 for what the user can set right, else 1. */
+/** Says why it failed and returns the exit code. */
 function reportError(error: unknown): number {
+  if (error instanceof ReaderGone) return EXIT.done; // it has read enough
   const details = error instanceof UsageError ? error.details : [];
-  const isExpected = error instanceof UsageError || error instanceof ArqError;
+  const isExpected = error instanceof UsageError || error instanceof ArqError || isTimeout(error);
   const stack = report.isVerbose ? stackOf(error instanceof UsageError ? error.cause : error) : [];
   reportFailure(report, isExpected ? headOf(error) : describe(error), [...details, ...stack]);
-  return error instanceof UsageError || error instanceof SettingsError ? 2 : 1;
+  return exitCodeOf(error);
 }
 
 function headOf(error: Error): string {

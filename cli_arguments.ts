@@ -27,11 +27,14 @@ export interface CommandSpec {
   readonly name: string;
   /** What it does, in one line. */
   readonly summary: string;
-  /** What its positional arguments are called, all of them needed. */
+  /**
+   * What its positional arguments are called; `[NAME]` may be left out, and the last one may be
+   * repeated where it ends in dots: `NAME...`, `[NAME...]`.
+   */
   readonly operands: readonly string[];
   /** Its options; `--help` and `--version` come by themselves. */
   readonly options: readonly OptionSpec[];
-  /** Help between the usage and the options. */
+  /** Help between the usage and the options, if there is more to say. */
   readonly about: string;
   /** Help after the options. */
   readonly epilog: string;
@@ -55,6 +58,26 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   { name: "version", short: "V", help: "Print the version" },
   { name: "help", short: "h", help: "Print this help" },
 ];
+
+/**
+ * Checks how many positional arguments there are.
+ *
+ * @throws {UsageError} if one is missing or needless.
+ */
+export function checkOperands(
+  program: string,
+  { name, operands }: CommandSpec,
+  given: readonly string[],
+): void {
+  const next = operands[given.length];
+  const help = `see ${program} ${name} --help`;
+  if (next !== undefined && !next.startsWith("[")) {
+    throw new UsageError(`${name} needs ${next.replace("...", "")}; ${help}`);
+  }
+  const isRepeatable = operands.at(-1)?.includes("...");
+  const needless = isRepeatable ? undefined : given[operands.length];
+  if (needless !== undefined) throw new UsageError(`${name} does not take "${needless}"; ${help}`);
+}
 
 type Token = ReturnType<typeof tokenize>[number];
 type OptionToken = Extract<Token, { readonly kind: "option" }>;
@@ -137,7 +160,11 @@ function unknownOption(given: string, options: readonly OptionSpec[]): UsageErro
     isNegatable ? [name, `no-${name}`] : [name]
   );
   const near = nearest(given.replace(/^-+/, ""), names);
-  const suggestion = near === undefined ? "" : `; did you mean --${near}?`;
+  const suggestion = near !== undefined
+    ? `; did you mean --${near}?`
+    : /^-\d/.test(given)
+    ? "; put -- before values that begin with a dash"
+    : "";
   return new UsageError(`unknown option ${given}${suggestion}`);
 }
 
@@ -148,8 +175,7 @@ export function commandHelp(program: string, command: CommandSpec): string {
     "",
     `Usage: ${[program, command.name, ...command.operands].join(" ")} [options]`,
     "",
-    command.about,
-    "",
+    ...(command.about === "" ? [] : [command.about, ""]),
     "Options:",
     ...optionLines([...command.options, ...COMMON_OPTIONS]),
     "",

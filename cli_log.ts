@@ -2,7 +2,7 @@
  * What the command line prints: the log for people or for machines, and why a command failed.
  * @module
  */
-import { configure, type LogRecord } from "@logtape/logtape";
+import { configure, type LogLevel, type LogRecord } from "@logtape/logtape";
 import process from "node:process";
 import { inspect, styleText } from "node:util";
 import { displayJson, displayValue, escapeUnsafe } from "./display.ts";
@@ -30,15 +30,22 @@ export function wantsColours(): boolean {
   return process.stdout.isTTY === true && !isForbidden;
 }
 
-/** Sends every log line of this process to the console: standard output, or error for `stderr`. */
-export async function setUpLog(style: LogStyle, stream: "stdout" | "stderr"): Promise<void> {
+/**
+ * Sends the log lines of this process from level `least` on to the console: standard output, or
+ * error for `stderr`.
+ */
+export async function setUpLog(
+  style: LogStyle,
+  stream: "stdout" | "stderr",
+  least: LogLevel = "info",
+): Promise<void> {
   const format = style.format === "json" ? formatJson : prettyFormatter(style);
   const print = stream === "stdout" ? console.log : console.error;
   await configure({
     reset: true,
     sinks: { console: (record) => print(format(record)) },
     loggers: [
-      { category: [], sinks: ["console"], lowestLevel: style.isVerbose ? "debug" : "info" },
+      { category: [], sinks: ["console"], lowestLevel: style.isVerbose ? "debug" : least },
       { category: ["logtape", "meta"], lowestLevel: "warning" },
     ],
   });

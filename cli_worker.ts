@@ -4,33 +4,12 @@
  */
 import { type Config, configure, getConfig, getLogger } from "@logtape/logtape";
 import { type Arguments, type CommandSpec, UsageError } from "./cli_arguments.ts";
+import { checkSecret, namingSettings, readUrl } from "./cli_connection.ts";
+import type { Host } from "./cli_host.ts";
 import { type LogStyle, setUpLog } from "./cli_log.ts";
-import {
-  loadObject,
-  loadSettings,
-  locateExport,
-  readVariable,
-  secretProblem,
-  withOverrides,
-} from "./cli_settings.ts";
-import { SettingsError } from "./errors.ts";
-import { openStore } from "./open_store.ts";
+import { readCount } from "./cli_quantities.ts";
+import { loadObject, loadSettings, locateExport, withOverrides } from "./cli_settings.ts";
 import { checkHealth, Worker, type WorkerSettings } from "./worker.ts";
-
-/** What a command has from the process, or the thread, it runs in. */
-export interface Host {
-  /** Whether the log may have colours. */
-  readonly hasColours: boolean;
-  /** Whether this is a thread that is replaced when sources change. */
-  readonly isReplaceable: boolean;
-  /**
-   * Aborts when the command is to end, by a signal or an error that nobody awaits; listens from the
-   * first call on.
-   */
-  stopSignal(heedsSignals: boolean): AbortSignal;
-  /** Resolves when the worker may take jobs; in a thread, once the one before has ended. */
-  mayStart(): Promise<void>;
-}
 
 /** What `worker` takes. */
 export const WORKER: CommandSpec = {
@@ -96,48 +75,12 @@ export function readStyle(args: Arguments, hasColours: boolean): LogStyle {
 }
 
 function readOverrides(args: Arguments): Partial<WorkerSettings> {
-  const flag = args.value("url");
-  const variable = flag === undefined ? readVariable("ARQ_URL") : undefined;
-  const connection = flag ?? variable;
-  if (connection !== undefined) checkUrl(flag === undefined ? "ARQ_URL" : "--url", connection);
   return {
-    connection,
+    connection: readUrl(args),
     queueName: args.value("queue"),
-    maxJobs: readMaxJobs(args.value("max-jobs")),
+    maxJobs: readCount("--max-jobs", args.value("max-jobs"), 1),
     burst: args.switch("burst"),
   };
-}
-
-function readMaxJobs(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const count = Number(text);
-  if (/^\d+$/.test(text) && count >= 1 && Number.isSafeInteger(count)) return count;
-  throw new UsageError(`--max-jobs must be a whole number of 1 or more, got "${text}"`);
-}
-
-function checkUrl(option: string, url: string): void {
-  const problem = secretProblem(url);
-  if (problem !== undefined) throw new UsageError(`${option}: ${problem}`);
-  try {
-    openStore(url, undefined);
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    throw new UsageError(`${option}: ${error.problems.join("; ")}`);
-  }
-}
-
-function checkSecret({ connection }: WorkerSettings): void {
-  const problem = typeof connection === "string" ? secretProblem(connection) : undefined;
-  if (problem !== undefined) throw new UsageError(`connection: ${problem}`);
-}
-
-async function namingSettings<T>(given: string, use: () => Promise<T>): Promise<T> {
-  try {
-    return await use();
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    throw new UsageError(`cannot use the settings of ${given}:`, error.problems);
-  }
 }
 
 /**

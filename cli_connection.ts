@@ -1,0 +1,125 @@
+/**
+ * From what a command line says about the store to a client on it.
+ * @module
+ */
+import { type Arguments, type OptionSpec, UsageError } from "./cli_arguments.ts";
+import {
+  loadSettings,
+  locateExport,
+  readVariable,
+  secretProblem,
+  withOverrides,
+} from "./cli_settings.ts";
+import { type ArqClient, createPool } from "./client.ts";
+import { SettingsError } from "./errors.ts";
+import { openStore } from "./open_store.ts";
+import { Worker } from "./worker.ts";
+import type { WorkerSettings } from "./worker_settings.ts";
+
+/** Options of every command that looks at a queue. */
+export const CONNECTION_OPTIONS: readonly OptionSpec[] = [
+  { name: "url", value: "DSN", help: "Connect to this store; ARQ_URL does the same" },
+  { name: "queue", value: "NAME", help: "Another queue than the default one" },
+  { name: "prefix", value: "TEXT", help: 'What everything stored begins with, as "arq:"' },
+  { name: "settings", value: "MODULE", help: "Take all these from a worker's settings" },
+];
+
+/** A client, and the queue that is meant. */
+export interface Connected extends AsyncDisposable {
+  /** The client, connected. */
+  readonly arq: ArqClient;
+  /** The queue that is meant. */
+  readonly queueName: string;
+  /** Whether somebody named it. */
+  readonly isQueueNamed: boolean;
+}
+
+/**
+ * Connects to the store that is meant.
+ *
+ * @throws {UsageError} if the options or the settings cannot be used.
+ * @throws {QueueConnectionError} if the store cannot be reached.
+ */
+export async function connect(args: Arguments, signal: AbortSignal): Promise<Connected> {
+  const module = args.value("settings");
+  const connection = readUrl(args);
+  const prefix = args.value("prefix");
+  const named = args.value("queue");
+  if (module === undefined) {
+    return connectedOn(await createPool(connection, { prefix, signal }), named);
+  }
+  const settings = withOverrides(await loadSettings(locateExport(module)), {
+    connection,
+    prefix,
+    queueName: named,
+  });
+  checkSecret(settings);
+  return connectedOn(await openAsWorker(module, settings, signal), settings.queueName);
+}
+
+function connectedOn(arq: ArqClient, queueName: string | undefined): Connected {
+  return {
+    arq,
+    queueName: queueName ?? arq.defaultQueueName,
+    isQueueNamed: queueName !== undefined,
+    [Symbol.asyncDispose]: () => arq.close(),
+  };
+}
+
+/** Has the settings checked as a whole, and connects as a worker of theirs would. */
+async function openAsWorker(
+  module: string,
+  settings: WorkerSettings,
+  signal: AbortSignal,
+): Promise<ArqClient> {
+  const { arq } = await namingSettings(module, () => Promise.resolve(new Worker(settings)));
+  if (settings.connection !== arq) await arq.store.connect(signal);
+  return arq;
+}
+
+/**
+ * Runs what uses settings; their problems are told as those of `given`.
+ *
+ * @throws {UsageError} listing every problem.
+ */
+export async function namingSettings<T>(given: string, use: () => Promise<T>): Promise<T> {
+  try {
+    return await use();
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    throw new UsageError(`cannot use the settings of ${given}:`, error.problems);
+  }
+}
+
+/**
+ * The connection string of `--url`, or else of `ARQ_URL`.
+ *
+ * @throws {UsageError} if it is none.
+ */
+export function readUrl(args: Arguments): string | undefined {
+  const flag = args.value("url");
+  const url = flag ?? readVariable("ARQ_URL");
+  if (url !== undefined) checkUrl(flag === undefined ? "ARQ_URL" : "--url", url);
+  return url;
+}
+
+function checkUrl(option: string, url: string): void {
+  const problem = secretProblem(url);
+  if (problem !== undefined) throw new UsageError(`${option}: ${problem}`);
+  try {
+    openStore(url, undefined);
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    throw new UsageError(`${option}: ${error.problems.join("; ")}`);
+  }
+}
+
+/**
+ * Refuses a connection string whose password would be taken for its host.
+ *
+ * @throws {UsageError} if it is one.
+ */
+export function checkSecret({ connection }: WorkerSettings): void {
+  const problem = typeof connection === "string" ? secretProblem(connection) : undefined;
+  if (problem !== undefined) throw new UsageError(`connection: ${problem}`);
+}

@@ -1,0 +1,149 @@
+/**
+ * Standard output of the commands for operators: tables for people, one JSON object a line for
+ * machines, a screen that is drawn anew, and a progress bar.
+ * @module
+ */
+import process from "node:process";
+import { styleText } from "node:util";
+import { countText } from "./cli_quantities.ts";
+import {
+  type Colour,
+  type Column,
+  type Fact,
+  factLines,
+  fitted,
+  type Paint,
+  tableLines,
+} from "./cli_tables.ts";
+import { displayJson } from "./display.ts";
+
+/** Nobody reads what is printed any more, as after `| head`. */
+export class ReaderGone extends Error {
+  override readonly name = "ReaderGone";
+}
+
+/** How to print. */
+export interface OutputStyle {
+  /** Whether to print one JSON object a line. */
+  readonly isJson: boolean;
+  /** Whether there may be colours. */
+  readonly hasColours: boolean;
+}
+
+const HOME = "\x1b[H";
+const ERASE_LINE = "\x1b[K";
+const ERASE_BELOW = "\x1b[J";
+const BAR_WIDTH = 24;
+const REDRAW_MS = 100;
+
+/** Where a command prints. */
+export class Output {
+  /** Whether machines read it: one JSON object a line. */
+  readonly isJson: boolean;
+  /** Puts a colour on a text where there may be colours. */
+  readonly paint: Paint;
+  readonly #stream: NodeJS.WriteStream = process.stdout;
+  #screen: string[] | undefined;
+
+  /** Prints nothing yet. */
+  constructor({ isJson, hasColours }: OutputStyle) {
+    this.isJson = isJson;
+    this.paint = hasColours && !isJson ? painted : plain;
+    this.#stream.on("error", () => {}); // each write tells
+  }
+
+  /** Prints lines, which must be safe. */
+  async lines(lines: readonly string[]): Promise<void> {
+    if (this.#screen) this.#screen.push(...lines);
+    else if (lines.length > 0) await this.#write(lines.join("\n") + "\n");
+  }
+
+  /** Prints a value as a line of JSON. */
+  async json(value: unknown): Promise<void> {
+    await this.#write(displayJson(value) + "\n");
+  }
+
+  /** Prints a table. */
+  async table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): Promise<void> {
+    const style = { width: this.#width, paint: this.paint };
+    await this.lines(tableLines(columns, rows, style));
+  }
+
+  /** Prints facts about one thing. */
+  async facts(facts: readonly Fact[]): Promise<void> {
+    await this.lines(factLines(facts, this.paint));
+  }
+
+  /** Prints what `draw` prints as one picture: on a terminal in the place of the one before. */
+  async picture(draw: () => Promise<void>): Promise<void> {
+    if (this.isJson || !this.#stream.isTTY) return await draw();
+    this.#screen = [];
+    try {
+      await draw();
+      const width = this.#width ?? Infinity;
+      const rows = this.#screen.slice(0, Math.max((this.#stream.rows ?? 24) - 1, 1));
+      const lines = rows.map((line) => (line.includes("\x1b") ? line : fitted(line, width)));
+      await this.#write(
+        HOME + lines.map((line) => `${line}${ERASE_LINE}\n`).join("") + ERASE_BELOW,
+      );
+    } finally {
+      this.#screen = undefined;
+    }
+  }
+
+  /** A progress bar on standard error; it shows on a terminal only. */
+  progress(): ProgressBar {
+    return new ProgressBar(process.stderr.isTTY === true && !this.isJson);
+  }
+
+  get #width(): number | undefined {
+    return this.#stream.isTTY ? this.#stream.columns : undefined;
+  }
+
+  /** Waits until it is written: nothing is lost when the program exits. */
+  #write(text: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#stream.write(text, (error) => {
+        if (error) reject(new ReaderGone(error.message));
+        else resolve();
+      });
+    });
+  }
+}
+
+function painted(colour: Colour, text: string): string {
+  return styleText(colour, text, { validateStream: false });
+}
+
+function plain(_colour: Colour, text: string): string {
+  return text;
+}
+
+/** How far a long work is; it goes away at its end. */
+export class ProgressBar implements Disposable {
+  readonly #isShown: boolean;
+  #drawnAt = -Infinity;
+
+  /** Draws nothing yet. */
+  constructor(isShown: boolean) {
+    this.#isShown = isShown;
+  }
+
+  /** Draws it anew, but not too often. */
+  update(done: number, total: number, unit: string): void {
+    const now = performance.now();
+    if (!this.#isShown || now - this.#drawnAt < REDRAW_MS) return;
+    this.#drawnAt = now;
+    const part = total > 0 ? Math.min(done / total, 1) : 0;
+    const full = Math.round(part * BAR_WIDTH);
+    const bar = "█".repeat(full) + "░".repeat(BAR_WIDTH - full);
+    const percent = `${Math.floor(part * 100)}%`.padStart(4);
+    const counts = `${countText(done)} of ${countText(total)} ${unit}`;
+    process.stderr.write(`\r${bar} ${percent}  ${counts}${ERASE_LINE}`);
+  }
+
+  /** Takes it away. */
+  [Symbol.dispose](): void {
+    if (this.#drawnAt > -Infinity) process.stderr.write(`\r${ERASE_LINE}`);
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Durations, instants and sizes, as people write and read them on the command line.
+ * @module
+ */
+import { UsageError } from "./cli_arguments.ts";
+import { show } from "./validation.ts";
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+const DURATION = /^(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+$/;
+
+/**
+ * Reads a duration such as `90s`, `1h30m` or `PT10M`, in milliseconds; undefined if none is given.
+ *
+ * @throws {UsageError} if it is none.
+ */
+export function readDuration(option: string, text: string): number;
+/** Reads a duration if there is one. */
+export function readDuration(option: string, text: string | undefined): number | undefined;
+export function readDuration(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const ms = durationOf(text);
+  if (ms !== undefined) return ms;
+  const unit = /^\d+$/.test(text) ? `, such as ${text}s` : "";
+  throw new UsageError(
+    `${option} must be a duration such as 500ms, 30s, 1h30m or 2d${unit}, got ${show(text)}`,
+  );
+}
+
+function durationOf(text: string): number | undefined {
+  if (DURATION.test(text)) {
+    const parts = [...text.matchAll(/([\d.]+)([a-z]+)/g)];
+    const ms = parts.map(([, amount, unit = ""]) => Number(amount) * (UNIT_MS[unit] ?? NaN));
+    return Math.round(ms.reduce((sum, part) => sum + part, 0));
+  }
+  try {
+    const ms = Temporal.Duration.from(text).total("milliseconds");
+    return ms >= 0 ? ms : undefined;
+  } catch {
+    return undefined; // Neither of the two, or with months, which have no length.
+  }
+}
+
+/**
+ * Reads a point in time: ISO 8601 with a zone, or without one in the system's.
+ *
+ * @throws {UsageError} if it is none.
+ */
+export function readInstant(option: string, text: string | undefined): Date | undefined {
+  if (text === undefined) return undefined;
+  const ms = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : NaN;
+  if (!Number.isNaN(ms)) return new Date(ms);
+  throw new UsageError(
+    `${option} must be a time such as 2032-01-28T12:00:00Z, got ${show(text)}`,
+  );
+}
+
+/**
+ * Reads a point in the past: a duration that has passed since, or a time.
+ *
+ * @throws {UsageError} if it is neither.
+ */
+export function readSince(
+  option: string,
+  text: string | undefined,
+  now: number = Date.now(),
+): Date | undefined {
+  const agoMs = text === undefined ? undefined : durationOf(text);
+  if (agoMs !== undefined) return new Date(now - agoMs);
+  if (text === undefined || /^\d{4}-/.test(text)) return readInstant(option, text);
+  throw new UsageError(
+    `${option} must be a duration such as 30m, or a time such as 2032-01-28T12:00:00Z, ` +
+      `got ${show(text)}`,
+  );
+}
+
+/**
+ * Reads a whole number between `min` and `max`.
+ *
+ * @throws {UsageError} if it is none.
+ */
+export function readCount(
+  option: string,
+  text: string | undefined,
+  min: number,
+  max: number = Number.MAX_SAFE_INTEGER,
+): number | undefined {
+  if (text === undefined) return undefined;
+  const count = Number(text);
+  if (/^\d+$/.test(text) && count >= min && count <= max) return count;
+  const range = max === Number.MAX_SAFE_INTEGER ? `of ${min} or more` : `from ${min} to ${max}`;
+  throw new UsageError(`${option} must be a whole number ${range}, got ${show(text)}`);
+}
+
+/** `850ms`, `1.25s`, `4m 10s`, `3h 5m`, `2d 4h`: two units at most. */
+export function durationText(ms: number): string {
+  if (ms < 0) return `-${durationText(-ms)}`;
+  if (ms < 999.5) return `${Math.round(ms)}ms`;
+  if (ms < 9_995) return `${(ms / 1_000).toFixed(2)}s`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 60) return `${seconds}s`;
+  const [large, small] = seconds < 3_600
+    ? [pair(seconds, 60, "m"), pair(seconds % 60, 1, "s")]
+    : seconds < 86_400
+    ? [pair(seconds, 3_600, "h"), pair(seconds % 3_600, 60, "m")]
+    : [pair(seconds, 86_400, "d"), pair(seconds % 86_400, 3_600, "h")];
+  return small.startsWith("0") ? large : `${large} ${small}`;
+}
+
+function pair(seconds: number, unit: number, name: string): string {
+  return `${Math.floor(seconds / unit)}${name}`;
+}
+
+/** `1.5 MB`. */
+export function bytesText(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const power = Math.min(Math.floor(Math.log10(Math.max(bytes, 1)) / 3), units.length - 1);
+  const amount = bytes / 1_000 ** power;
+  return `${amount < 10 && power > 0 ? amount.toFixed(1) : Math.round(amount)} ${units[power]}`;
+}
+
+/** `12,345`. */
+export function countText(count: number): string {
+  return count.toLocaleString("en");
+}
+
+/** `2032-01-28 12:00:00`, in the system's time zone. */
+export function timeText(date: Date): string {
+  if (Number.isNaN(date.getTime())) return "?";
+  const zoned = Temporal.Instant.fromEpochMilliseconds(date.getTime())
+    .toZonedDateTimeISO(Temporal.Now.timeZoneId());
+  return zoned.toPlainDateTime().toString({ smallestUnit: "second" }).replace("T", " ");
+}

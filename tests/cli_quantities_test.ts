@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  bytesText,
+  durationText,
+  readCount,
+  readDuration,
+  readInstant,
+  readSince,
+  timeText,
+} from "../cli_quantities.ts";
+
+describe("readDuration", () => {
+  it("reads what people write, and ISO 8601", () => {
+    const texts: readonly (readonly [string, number])[] = [
+      ["0s", 0],
+      ["500ms", 500],
+      ["1.5s", 1_500],
+      ["1h30m", 5_400_000],
+      ["2d", 172_800_000],
+      ["PT10M", 600_000],
+      ["P1DT1S", 86_401_000],
+    ];
+    for (const [text, ms] of texts) assert.equal(readDuration("--x", text), ms);
+    assert.equal(readDuration("--x", undefined), undefined);
+  });
+
+  it("refuses what could be meant otherwise, with a way out", () => {
+    for (const text of ["", "s", "-5s", "1h 30m", "5 minutes", "P1M", "-PT5S", "Infinity"]) {
+      assert.throws(() => readDuration("--x", text), /^UsageError: --x must be a duration such/);
+    }
+    assert.throws(() => readDuration("--x", "30"), /2d, such as 30s, got "30"$/);
+  });
+});
+
+describe("readInstant and readSince", () => {
+  it("read a time, or how long ago it was", () => {
+    assert.deepEqual(readInstant("--x", "2032-01-28T12:00Z"), new Date("2032-01-28T12:00Z"));
+    assert.deepEqual(readSince("--x", "2032-01-28", 0), new Date("2032-01-28"));
+    assert.deepEqual(readSince("--x", "1h30m", 10_000_000), new Date(4_600_000));
+    assert.equal(readSince("--x", undefined), undefined);
+  });
+
+  it("refuse anything else", () => {
+    assert.throws(() => readInstant("--x", "5m"), /--x must be a time such as .*, got "5m"$/);
+    assert.throws(() => readInstant("--x", "2032-13-01"), /must be a time/);
+    assert.throws(() => readSince("--x", "yesterday"), /a duration such as 30m, or a time such as/);
+    assert.throws(() => readSince("--x", "2032-99"), /must be a time/);
+  });
+});
+
+describe("readCount", () => {
+  it("reads whole numbers of a range", () => {
+    assert.equal(readCount("--x", "5", 1), 5);
+    assert.equal(readCount("--x", undefined, 1), undefined);
+    for (const text of ["0", "-1", "1.5", "1e3", "", "many", "9007199254740993"]) {
+      assert.throws(
+        () => readCount("--x", text, 1),
+        /--x must be a whole number of 1 or more, got/,
+      );
+    }
+    assert.throws(() => readCount("--x", "11", 1, 10), /from 1 to 10, got "11"/);
+  });
+});
+
+describe("texts for people", () => {
+  it("are short and have units", () => {
+    const durations: readonly (readonly [number, string])[] = [
+      [0, "0ms"],
+      [0.4, "0ms"],
+      [999.4, "999ms"],
+      [999.5, "1.00s"],
+      [1_254, "1.25s"],
+      [9_994, "9.99s"],
+      [9_995, "10s"],
+      [59_499, "59s"],
+      [59_500, "1m"],
+      [250_000, "4m 10s"],
+      [3_600_000, "1h"],
+      [11_100_000, "3h 5m"],
+      [187_200_000, "2d 4h"],
+      [-1_500, "-1.50s"],
+    ];
+    for (const [ms, text] of durations) assert.equal(durationText(ms), text);
+    const sizes: readonly (readonly [number, string])[] = [
+      [0, "0 B"],
+      [999, "999 B"],
+      [1_500, "1.5 kB"],
+      [45_600_000, "46 MB"],
+      [1e18, "1000000 TB"],
+    ];
+    for (const [bytes, text] of sizes) assert.equal(bytesText(bytes), text);
+    assert.match(timeText(new Date(0)), /^19(70-01-01|69-12-31) \d\d:\d\d:00$/);
+    assert.equal(timeText(new Date(NaN)), "?");
+  });
+});
