@@ -66,7 +66,7 @@ export class IsolateProcess {
     const command = commandFor(this.#mark);
     this.#subprocess = start(command);
     if (command.mayYield) yieldToOthers(this.#subprocess.pid);
-    const outputs = Promise.all([this.#readReports(), this.#readErrors()]);
+    const outputs = Promise.allSettled([this.#readReports(), this.#readErrors()]);
     this.ended = this.#subprocess.ended.then(async (how) => {
       this.#hasEnded = true;
       if (this.#call) await atMost(LAST_WORDS_MS, outputs);
@@ -122,16 +122,16 @@ export class IsolateProcess {
   async #readReports(): Promise<void> {
     const reader = new FrameReader(this.#mark);
     const decoder = new TextDecoder();
-    try {
-      for await (const chunk of this.#subprocess.stdout) {
+    for await (const chunk of this.#subprocess.stdout) {
+      try {
         for (const piece of reader.read(chunk)) {
           if (piece.kind === "message") this.#hear(piece.message);
           else await this.#pass(piece.bytes, decoder, process.stdout);
         }
+      } catch (error) {
+        this.#fail(`wrote what cannot be read to its channel (${(error as Error).message})`);
+        return this.kill();
       }
-    } catch (error) {
-      this.#fail(`wrote what cannot be read to its channel (${(error as Error).message})`);
-      this.kill();
     }
   }
 

@@ -15,7 +15,7 @@ import {
   type JobRecord,
   type Serializer,
 } from "./serializer.ts";
-import { LONGEST_TIMER_MS } from "./sleep.ts";
+import { atMost, LONGEST_TIMER_MS } from "./sleep.ts";
 import { activeCarrier } from "./telemetry.ts";
 import type { RegisteredFunction } from "./worker_settings.ts";
 
@@ -24,6 +24,9 @@ interface Codec {
   readonly serializer?: Serializer;
   readonly deserializer?: Deserializer;
 }
+
+/** No worker waits longer for the end of its processes, which take a moment at most. */
+const CLOSE_MS = 5_000;
 
 /** The processes of one worker. */
 export class Isolation {
@@ -52,9 +55,9 @@ export class Isolation {
     return new Place(pool, name, settings.serializer === undefined ? undefined : this.#codec);
   }
 
-  /** Ends all processes; resolves when they are gone. */
+  /** Ends all processes; resolves when they are gone, or the system does not end them. */
   async close(): Promise<void> {
-    await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
+    await atMost(CLOSE_MS, Promise.all([...this.#pools.values()].map((pool) => pool.close())));
   }
 }
 

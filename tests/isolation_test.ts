@@ -1,6 +1,7 @@
 /** Functions in processes of their own: what they are told, how they end, how they are stopped. */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
+import { getPriority } from "node:os";
 import process from "node:process";
 import { describe, it } from "node:test";
 import {
@@ -120,18 +121,25 @@ async function playing(
 type Count = { readonly pid: number; readonly calls: number };
 
 describe("A pool of processes", () => {
-  it("is shared by the functions of a module, and kept warm", async () => {
+  it("is shared by the functions of a module, kept warm, and ended in order", async () => {
+    using notes = new Notes();
     let pid = 0;
-    const functions = { count: isolated("count"), more: isolated("count"), look: isolated("look") };
+    const functions = {
+      count: isolated("count"),
+      more: isolated("count"),
+      mourn: isolated("mourn"),
+    };
     await playing({ functions }, async (call) => {
       const first = await call("count") as Count;
       pid = first.pid;
       assert.notEqual(pid, process.pid);
-      await call("look");
+      assert.ok(getPriority(pid) >= 10, "it yields to what waits");
+      await call("mourn", notes.path("end"));
       assert.deepEqual(await call("more"), { pid, calls: 2 });
       assert.ok(isAlive(pid));
     });
     assert.ok(!isAlive(pid));
+    assert.equal(readFileSync(notes.path("end"), "utf8"), "in order");
   });
 
   it("has so many processes and no more; a job's time begins when it has one", async () => {

@@ -22,6 +22,11 @@ export function count(): { readonly pid: number; readonly calls: number } {
   return { pid: process.pid, calls: ++calls };
 }
 
+/** Has something to do at the end of its process. */
+export function mourn(_ctx: IsolatedContext, file: string): void {
+  process.on("exit", () => writeFileSync(file, "in order"));
+}
+
 /** Never gives way; says in a file that it does so. */
 export function spin(_ctx: IsolatedContext, file: string): void {
   writeFileSync(file, String(process.pid));
