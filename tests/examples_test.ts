@@ -32,7 +32,7 @@ function commentsOf(source: string): string {
 }
 
 async function writeExamples(document: string, text: string): Promise<Example[]> {
-  const folder = new URL(`${document.replaceAll(".", "_")}/`, FOLDER);
+  const folder = new URL(`${document.replaceAll(/[./]/g, "_")}/`, FOLDER);
   mkdirSync(folder, { recursive: true });
   const shared = randomPrefix();
   const url = new URL(await testRedisUrl());
@@ -51,7 +51,8 @@ async function writeExamples(document: string, text: string): Promise<Example[]>
 
 function documents(): string[] {
   const modules = readdirSync(ROOT).filter((file) => file.endsWith(".ts")).sort();
-  return ["README.md", ...modules];
+  const docs = readdirSync(new URL("docs/", ROOT)).map((file) => `docs/${file}`).sort();
+  return ["README.md", ...docs, ...modules];
 }
 
 /** Runs an example; one that is a test as a test, without any permission. */
