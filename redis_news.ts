@@ -146,7 +146,7 @@ function readMessage(message: Uint8Array): Message {
 function readNews(fields: readonly string[], value: Uint8Array): JobNews | undefined {
   const [kind, ...numbers] = fields;
   const [at = NaN, starts = NaN, number = NaN] = numbers.map(Number);
-  if (Number.isNaN(at + starts + number)) return undefined;
+  if (!Number.isFinite(at + starts + number)) return undefined;
   switch (kind) {
     case "started":
       return { kind, at, starts };
@@ -164,6 +164,6 @@ export function readReport(report: Uint8Array): ProgressReport | undefined {
   const colon = report.indexOf(0x3a);
   const numbers = decoder.decode(report.subarray(0, colon)).split(",").map(Number);
   const [at = NaN, starts = NaN, nth = NaN] = numbers;
-  if (colon < 0 || Number.isNaN(at + starts + nth)) return undefined;
+  if (colon < 0 || !Number.isFinite(at + starts + nth)) return undefined;
   return { at, starts, nth, value: report.subarray(colon + 1) };
 }

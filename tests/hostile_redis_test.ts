@@ -31,6 +31,7 @@ const hostileJob = fc.record({
   result: planting(hostileBytes),
   retry: planting(hostileCounts),
   handbacks: planting(hostileCounts),
+  progress: planting(hostileBytes),
   "in-progress": planting(fc.constantFrom("1", "a token")),
   lease: fc.constantFrom(undefined, "1:", "2:", "no number:", "1:2:"),
 });
@@ -132,6 +133,7 @@ describe("Hostile data in Redis", () => {
           return [
             endsInOrder(`result ${i}`, job.result({ timeout: 300 })),
             endsInOrder(`info ${i}`, job.info()),
+            endsInOrder(`progress ${i}`, arq.store.readProgress(String(i))),
             endsInOrder(`resultInfo ${i}`, job.resultInfo()),
             endsInOrder(`status ${i}`, job.status()),
           ];
@@ -185,7 +187,7 @@ describe("Hostile data in Redis", () => {
     assert.equal(job, undefined, "it has no data");
   });
 
-  for (const key of ["abort", "queue:wake", "queue:ops:other", "queue:health-check"]) {
+  for (const key of ["abort", "queue:wake", "queue:ops:watched", "queue:health-check"]) {
     it(`such as ${key} of a wrong type stops no job and keeps its result`, async () => {
       await using site = await Site.open(
         server,
@@ -210,6 +212,24 @@ describe("Hostile data in Redis", () => {
       await site.isAtWork();
     });
   }
+
+  it("published as the steps of a job confuses nobody who watches", async () => {
+    await using site = await Site.open(server);
+    const { arq, raw, prefix } = site;
+    const queue = `${prefix}queue`;
+    const kinds: string[] = [];
+    const onNews = (news: { readonly kind: string }) => void kinds.push(news.kind);
+    await using _watch = await arq.store.onNews(queue, "watched", onNews);
+    await arq.store.observe(queue, "watched", 60_000, false);
+    const messages = ["", ":", "started,nan,1,,7:watched", "x,1,1,,7:watched", "started:watched"];
+    for (const message of [...messages, "progress,1e999,1,1,99999999999:watched"]) {
+      await raw.call("PUBLISH", `${queue}:events`, message);
+    }
+    await raw.call("PUBLISH", `${queue}:events`, hex("ff2c3aff"));
+    await arq.enqueueJob("echo", [1], { jobId: "watched" });
+    await until("the true step", () => kinds.length > 0);
+    assert.deepEqual(kinds, ["started"]);
+  });
 
   it("published as news confuses nobody who waits", async () => {
     await using site = await Site.open(server);
