@@ -8,8 +8,18 @@ import { DisconnectsClientError, RESP_TYPES } from "@redis/client";
 import { Buffer } from "node:buffer";
 import { Deadlines } from "./deadlines.ts";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
+import {
+  firstWord,
+  isFinal,
+  isNoScript,
+  isPassing,
+  mayHaveRun,
+  reasonOf,
+  underlying,
+} from "./redis_errors.ts";
 import type { Script } from "./redis_scripts.ts";
 import type { RawClient, RedisTarget } from "./redis_settings.ts";
+import { checkTls } from "./redis_tls.ts";
 import { sleep } from "./sleep.ts";
 
 /** An argument of a Redis command. */
@@ -191,12 +201,12 @@ export class RedisConnection {
     const { timeoutMs, retries, retryOnTimeout, minDelayMs, maxDelayMs } = this.#target;
     let deadline = performance.now() + timeoutMs;
     let mayTimeOut = retryOnTimeout;
-    let mayHaveRun = false;
+    let again = false;
     for (let failures = 0;; failures++) {
       try {
-        return await attempt(mayHaveRun, Math.max(1, deadline - performance.now()));
+        return await attempt(again, Math.max(1, deadline - performance.now()));
       } catch (error) {
-        mayHaveRun ||= !TRANSIENT.has(firstWord(error) ?? "");
+        again ||= mayHaveRun(error);
         const timedOut = error instanceof NoReplyError;
         const mayPass = timedOut ? mayTimeOut : this.#isTransient(error);
         if (timedOut) {
@@ -236,11 +246,14 @@ export class RedisConnection {
     const { connTimeoutMs } = this.#target;
     const timer = setTimeout(() => reject(new NoReplyError(connTimeoutMs)), connTimeoutMs);
     const onAbort = () => reject(signal?.reason);
+    const over = new AbortController();
     try {
       if (this.#closed) throw new NoReplyError();
       signal?.addEventListener("abort", onAbort, { once: true });
+      await Promise.race([checkTls(this.#target, over.signal), silence]);
       await this.#connectClient(silence);
     } finally {
+      over.abort();
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
     }
@@ -310,11 +323,8 @@ export class RedisConnection {
 
   #isTransient(error: unknown): boolean {
     if (error instanceof QueueConnectionError) return false;
-    const word = firstWord(error);
-    if (word === undefined) return true;
-    if (REDIRECTIONS.has(word) && this.#target.kind !== "cluster") return false;
-    return TRANSIENT.has(word) || this.#target.retryOnError.includes(word) ||
-      (this.#target.kind === "cluster" && String(error).includes("non local key"));
+    const { kind, retryOnError } = this.#target;
+    return isPassing(error, kind === "cluster") || retryOnError.includes(firstWord(error) ?? "");
   }
 
   #explain(thrown: unknown): Error {
@@ -329,15 +339,9 @@ export class RedisConnection {
     const text = reason === undefined
       ? `no reply within ${limitMs / 1_000} s`
       : reasonOf(reason, address);
-    const word = firstWord(reason);
-    const refused = word !== undefined && !TRANSIENT.has(word);
+    const refused = firstWord(reason) !== undefined && !isPassing(reason, true);
     return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error, refused });
   }
-}
-
-/** The reason behind an error of the reconnect strategy. */
-function underlying(error: unknown): unknown {
-  return error instanceof Error && "originalError" in error ? error.originalError : error;
 }
 
 class NoReplyError extends Error {
@@ -365,100 +369,4 @@ function sendTo(
   if (kind === "single") return sender.sendCommand(args, COMMAND_OPTIONS);
   if (kind === "sentinel") return sender.sendCommand(false, args, COMMAND_OPTIONS);
   return sender.sendCommand(key, false, args, COMMAND_OPTIONS);
-}
-
-/** Errors of the server that pass by themselves, by their first word. */
-const TRANSIENT: ReadonlySet<string> = new Set([
-  "LOADING",
-  "READONLY",
-  "MASTERDOWN",
-  "CLUSTERDOWN",
-  "TRYAGAIN",
-  "ASK",
-  "MOVED",
-  "BUSY",
-  "NOREPLICAS",
-  "MAXCLIENTS",
-]);
-
-/** What the nodes of a Cluster say to a client that asks the wrong one. */
-const REDIRECTIONS: ReadonlySet<string> = new Set(["MOVED", "ASK"]);
-const CLUSTER_NODE =
-  "it is a node of a Cluster; connect with redis+cluster:// and a hash tag in the prefix";
-
-/** Errors that have no word of their own, by how they begin; the words are ours. */
-const WORDLESS = [
-  ["ERR max number of clients ", "MAXCLIENTS"],
-  ["ERR No such master ", "NOMASTER"],
-  ["ERR unknown command 'SENTINEL'", "NOSENTINEL"],
-] as const;
-
-/** What else the server may refuse with, in words that say what to do. */
-const EXPLANATIONS: Readonly<Record<string, string>> = {
-  NOAUTH: "it wants a password; set `password` or write it into the connection string",
-  WRONGPASS: "it refuses this user name and password",
-  NOPERM: "the user lacks a permission; compare its ACL with the one in the README",
-  OOM: "it is out of memory and accepts nothing new; jobs that are queued go on",
-  MISCONF: "it cannot save to its disk and accepts no writes",
-  READONLY: "it is a read-only replica; connect to the primary",
-  LOADING: "it is still loading its data",
-  BUSY: "it is busy with a script of somebody else",
-  CLUSTERDOWN: "a part of the Cluster is down",
-  TRYAGAIN: "the queue's slot is moving to another node of the Cluster",
-  MOVED: CLUSTER_NODE,
-  ASK: CLUSTER_NODE,
-  CROSSSLOT: CLUSTER_NODE,
-  MASTERDOWN: "it is a replica that has lost its primary",
-  NOREPLICAS: "it has too few replicas to accept writes",
-  MAXCLIENTS: "it has as many clients as its maxclients allows",
-  NOMASTER: "the Sentinels know no primary of this name",
-  NOSENTINEL: "it is no Sentinel; list the Sentinels, not the servers they watch",
-  ERR: "it answered with an error",
-  WRONGTYPE: "a key with the queue's name or prefix holds something else; choose another prefix",
-};
-
-function reasonOf(error: unknown, address: string): string {
-  const message = error instanceof Error ? error.message : String(error);
-  const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
-  if (isForbidden(error)) {
-    return `this program may not connect; start it with --allow-net=${address}`;
-  }
-  if (code === "ECONNREFUSED") return "connection refused; is the server running there?";
-  if (code === "ENOTFOUND" || code === "EAI_AGAIN") return "the host name is not known";
-  if (isNotRedis(error)) return "what answers there is not Redis";
-  const word = firstWord(error);
-  if (word === undefined) return message || "the connection was lost";
-  const explanation = EXPLANATIONS[word];
-  return explanation === undefined ? message : `${explanation} (${message})`;
-}
-
-/** The first word of a server's error, or undefined for an error that is not the server's. */
-function firstWord(error: unknown): string | undefined {
-  if (!(error instanceof Error) || "code" in error) return undefined;
-  const named = WORDLESS.find(([beginning]) => error.message.startsWith(beginning));
-  if (named) return named[1];
-  return /^(?:\S+ (?=ERR))?([A-Z]{3,})(?: |$)/.exec(error.message)?.[1];
-}
-
-function isNoScript(error: unknown): boolean {
-  return firstWord(error) === "NOSCRIPT";
-}
-
-function isNotRedis(error: unknown): boolean {
-  return error instanceof Error && /RESP type|^HTTP/.test(error.message);
-}
-
-/** Whether Deno lacks the permission: for a host name it says so by an error of the look-up. */
-function isForbidden(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return error.name === "NotCapable" || error.name === "PermissionDenied" ||
-    error.message.startsWith("getaddrinfo EPERM");
-}
-
-/** Whether a further attempt to connect would fail in the same way. */
-function isFinal(thrown: unknown): boolean {
-  const error = underlying(thrown);
-  if (error instanceof SettingsError || isNotRedis(error) || isForbidden(error)) return true;
-  const word = firstWord(error);
-  return word !== undefined && !TRANSIENT.has(word);
 }

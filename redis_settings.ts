@@ -302,7 +302,7 @@ type TlsSettings = Pick<
 >;
 
 /** Reads the files that the settings name, when a client is made and not before. */
-function tlsOptions(settings: TlsSettings): Readonly<Record<string, unknown>> {
+export function tlsOptions(settings: TlsSettings): Readonly<Record<string, unknown>> {
   const read = (key: "sslKeyfile" | "sslCertfile" | "sslCaCerts") => {
     const path = settings[key];
     if (path === undefined) return undefined;

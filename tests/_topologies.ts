@@ -11,8 +11,6 @@ const DOWN_AFTER_MS = 1_000;
 const SENTINELS = 3;
 const PRIMARIES = 3;
 const NODE_TIMEOUT_MS = 1_000;
-/** Between two moves of a slot. */
-const MOVE_PAUSE_MS = 50;
 
 /** Sends one command to a server on a connection of its own. */
 export async function ask(

@@ -55,6 +55,8 @@ const ROOMS = [
   "redis_news",
   "redis_connection",
   "redis_dsn",
+  "redis_tls",
+  "redis_errors",
   "redis_settings",
   "redis_event_scripts",
   "redis_scripts",

@@ -1,8 +1,7 @@
 /** Connecting, losing the connection, and closing it: on real sockets. */
 import { createClient } from "@redis/client";
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
+import { describe, it } from "node:test";
 import { createPool, type RedisClient } from "../client.ts";
 import { QueueConnectionError } from "../errors.ts";
 import { openStore } from "../open_store.ts";
@@ -21,7 +20,7 @@ import {
   rejection,
   within,
 } from "./_helpers.ts";
-import { randomPrefix, type RedisServer, startRedis, testRedisUrl } from "./_redis.ts";
+import { randomPrefix, startRedis, testRedisUrl } from "./_redis.ts";
 
 const HOST = "127.0.0.1";
 const LEASE_MS = 30_000;
@@ -391,44 +390,5 @@ describe("Connections", () => {
     await store.writeHealth("h", "alive", 60_000);
     await using redis = await openRawRedis(server.url);
     assert.match(String(await redis.call("INFO", "keyspace")), /db5:keys=1/);
-  });
-});
-
-describe("TLS", () => {
-  let server: RedisServer;
-  let port = 0;
-  // A private authority, whose key nobody has any more, and its certificate for localhost.
-  const file = (name: string) => fileURLToPath(new URL(`data/tls/${name}`, import.meta.url));
-
-  before(async () => {
-    port = await unusedPort();
-    const files = ["--tls-cert-file", file("server.pem"), "--tls-key-file", file("server.key")];
-    const tls = ["--tls-port", String(port), "--tls-ca-cert-file", file("ca.pem")];
-    server = await startRedis({ args: [...tls, ...files, "--tls-auth-clients", "no"] });
-  });
-
-  after(() => server.stop());
-
-  const tls = (settings: RedisSettings): RedisSettings => ({ port, ssl: true, ...settings });
-
-  it("trusts a private authority that it is told of", async () => {
-    const sslCaCerts = file("ca.pem");
-    await using store = await connected(tls({ host: "localhost", sslCaCerts }));
-    assert.match((await store.describe()).info, /^redis_version=/);
-  });
-
-  it("refuses an authority that nobody told it of, unless it need not check", async () => {
-    const message = await refusal(tls({ host: "localhost" }));
-    assert.match(message, /^Redis at localhost:\d+: .*(certificate|issuer|UnknownIssuer)/i);
-    await using store = await connected(tls({ host: "localhost", sslCertReqs: "none" }));
-    assert.match((await store.describe()).info, /^redis_version=/);
-  });
-
-  it("refuses a wrong host name, unless it need not check", async () => {
-    const sslCaCerts = file("ca.pem");
-    const message = await refusal(tls({ host: HOST, sslCaCerts }));
-    assert.match(message, /^Redis at 127\.0\.0\.1:\d+: .*(name|altname|NotValidFor)/i);
-    await using store = await connected(tls({ host: HOST, sslCaCerts, sslCheckHostname: false }));
-    assert.match((await store.describe()).info, /^redis_version=/);
   });
 });
