@@ -191,6 +191,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   readonly serializer?: Serializer;
   /** The program's own deserializer, if it gave one. */
   readonly deserializer?: Deserializer;
+  /** How long after its due time a job may still be started, milliseconds. */
+  readonly expiresExtraMs: number;
   readonly #outbox: Outbox;
   /** Calls of one client share the part of their ids before the @, and so one line for their news. */
   readonly #callGroup: string = crypto.randomUUID().slice(-12);
@@ -202,8 +204,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     this.serializer = options.jobSerializer;
     this.deserializer = options.jobDeserializer;
     this.defaultQueueName = options.defaultQueueName ?? `${store.prefix}queue`;
-    const extraMs = durationMs("expiresExtra", options.expiresExtra ?? DAY_MS, 1);
-    this.#outbox = new Outbox(store, extraMs);
+    this.expiresExtraMs = durationMs("expiresExtra", options.expiresExtra ?? DAY_MS, 1);
+    this.#outbox = new Outbox(store, this.expiresExtraMs);
     store.checkQueueName(this.defaultQueueName);
   }
 

@@ -131,7 +131,7 @@ export interface JobView {
   readonly jobTry: number | null;
   /** When it was enqueued, by the clock of the program that did; null if nobody can read it. */
   readonly enqueueTime: Date | null;
-  /** When it is or was due, of a job that is deferred, queued or in progress. */
+  /** When it is or was due, of a job that is deferred or queued. */
   readonly dueAt: Date | null;
   /** When its last try began, of a job that has ended; `workers` tells it of those that run. */
   readonly startTime: Date | null;

@@ -68,7 +68,7 @@ export class JobRecorder implements Disposable {
     try {
       return { run, outcome, record: encodeResult(record, serializer) };
     } catch (error) {
-      const failed = { ...record, a: [], k: {}, s: false, r: error };
+      const failed = { ...record, s: false, r: error };
       return { run, outcome: { kind: "failure", error }, record: encodeAnyhow(failed, serializer) };
     }
   }
@@ -162,7 +162,7 @@ export class JobRecorder implements Disposable {
   #replace({ run }: Ended, cause: Error): Ended {
     const error = new JobExecutionFailed(`The result could not be recorded: ${cause.message}`);
     const outcome = { kind: "failure", error } as const;
-    const record = { ...this.#recordOf(run, outcome), a: [], k: {} };
+    const record = { ...this.#recordOf(run, outcome), a: [], k: {}, cut: true as const };
     return { run, outcome, record: encodeAnyhow(record, this.#settings.client.serializer) };
   }
 

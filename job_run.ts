@@ -13,7 +13,7 @@ import type { RegisteredFunction } from "./worker_settings.ts";
 export type StopReason = "timeout" | "abort" | "shutdown" | "lost";
 
 /** What stands in a result where nobody could read the job. */
-const UNREADABLE: Omit<JobRecord, "et"> = { t: null, f: "<unknown>", a: [], k: {} };
+const UNREADABLE: Omit<JobRecord, "et"> = { t: null, f: "<unknown>", a: [], k: {}, cut: true };
 
 /** One try of a job. */
 export class JobRun {

@@ -166,7 +166,7 @@ export class Job<Result = unknown> {
   }
 
   #readablePart(payload: Uint8Array | undefined, now: number): JobRecord {
-    const unknown: JobRecord = { t: null, f: "<unknown>", a: [], k: {}, et: now };
+    const unknown: JobRecord = { t: null, f: "<unknown>", a: [], k: {}, et: now, cut: true };
     if (!payload) return unknown;
     try {
       return decodeJob(payload, this.#source.deserializer);

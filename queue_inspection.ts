@@ -3,10 +3,22 @@
  * @module
  */
 import { JobStateError } from "./errors.ts";
-import type { QueueOptions } from "./inspection.ts";
+import type { JobFilter, JobPage, JobView, QueueOptions, RetryJobsOptions } from "./inspection.ts";
+import { checkFunctionName, listJobs, sinceMs } from "./job_pages.ts";
+import { retryMany, retryOne } from "./job_retries.ts";
+import { endedView, waitingView } from "./job_views.ts";
+import { Job } from "./jobs.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import type { Store } from "./store.ts";
 import { checkOptions, show } from "./validation.ts";
+
+const RETRY_KEYS = [
+  "functionName",
+  "queueName",
+  "since",
+  "signal",
+  "onProgress",
+] as const satisfies readonly (keyof RetryJobsOptions)[];
 
 /** What an option that names a queue looks like, for errors. */
 export const QUEUE_EXAMPLE = '{ queueName: "mail" }';
@@ -21,6 +33,85 @@ export abstract class QueueInspection {
   abstract readonly serializer?: Serializer;
   /** The program's own deserializer, if it gave one. */
   abstract readonly deserializer?: Deserializer;
+  /** How long after its due time a job may still be started, milliseconds. */
+  abstract readonly expiresExtraMs: number;
+
+  /**
+   * Lists jobs, page by page: those in progress, queued, deferred, failed and complete, in this
+   * order, or those of one status.
+   *
+   * A page costs the same however long the queue is; see {@linkcode JobPage}. Jobs that Python's
+   * workers run are listed among the queued ones, and what Python's workers ended is not listed.
+   *
+   * @example
+   * ```ts
+   * import { createPool, type JobPage } from "@arq/arq";
+   *
+   * await using arq = await createPool("redis://localhost:6379");
+   * let page: JobPage | undefined;
+   * do {
+   *   page = await arq.jobs({ status: "failed", cursor: page?.cursor });
+   *   for (const { jobId, functionName, result } of page.jobs) {
+   *     console.log(jobId, functionName, String(result));
+   *   }
+   * } while (page.cursor !== undefined);
+   * ```
+   *
+   * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
+   */
+  async jobs(filter: JobFilter = {}): Promise<JobPage> {
+    const queueName = this.#queueOf("jobs", { queueName: filter?.queueName });
+    return await listJobs(this, queueName, filter);
+  }
+
+  /**
+   * One job as it is shown, whatever has become of it; null if nothing is left of it.
+   *
+   * @throws {TypeError} without an id, or if an option is unknown.
+   */
+  async jobView(jobId: string, options: QueueOptions = {}): Promise<JobView | null> {
+    checkJobId("jobView", jobId);
+    const queueName = this.#queueOf("jobView", options);
+    const { score, now, ...state } = await this.store.inspection.view(queueName, jobId);
+    const job = { ...state, jobId, queueName };
+    if (state.result !== null) return endedView(job, this.deserializer);
+    if (score === undefined) return null;
+    if (state.locked) return waitingView(job, "in_progress", undefined, this.deserializer);
+    return waitingView(job, score > now ? "deferred" : "queued", score, this.deserializer);
+  }
+
+  /**
+   * Enqueues a job that has failed again, with its arguments and under its id, in place of its
+   * result; it starts with its first try.
+   *
+   * Without a `queueName` it goes to the queue that it ran on.
+   *
+   * @throws {JobNotFound} if there is neither a job nor a result.
+   * @throws {JobStateError} if it has not failed, or its arguments were not kept.
+   * @throws {DeserializationError} if its result cannot be read.
+   */
+  async retryJob(jobId: string, options: QueueOptions = {}): Promise<Job> {
+    checkJobId("retryJob", jobId);
+    const lookedIn = this.#queueOf("retryJob", options);
+    const queueName = await retryOne(this, jobId, lookedIn, options.queueName);
+    return new Job(jobId, queueName, this);
+  }
+
+  /**
+   * Enqueues the failures that are kept again, as `retryJob` does, the oldest first; returns how many.
+   *
+   * Jobs that fail meanwhile are left alone. Failures whose arguments were not kept are left out,
+   * with a line in the log.
+   *
+   * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
+   * @throws the reason of `signal`; what was enqueued until then stays so.
+   */
+  async retryJobs(options: RetryJobsOptions = {}): Promise<number> {
+    checkOptions("retryJobs", '{ functionName: "resize" }', options, RETRY_KEYS);
+    const queueName = this.#queueOf("retryJobs", { queueName: options.queueName });
+    checkFunctionName("retryJobs", options.functionName);
+    return await retryMany(this, queueName, sinceMs("retryJobs", options.since), options);
+  }
 
   /**
    * Removes a job that waits, or the result of one that has ended; false if there is neither.

@@ -12,9 +12,9 @@ import { script } from "./redis_scripts.ts";
  */
 const SET_PAUSED = String.raw`
 local paused_key = ops_key('paused')
-if ARGV[2] == '1' then redis.call('SET', paused_key, '1')
+if ARGV[2] == '1' then call('SET', paused_key, '1')
 else
-  redis.call('DEL', paused_key)
+  call('DEL', paused_key)
   wake()
 end
 return 1
@@ -30,20 +30,202 @@ return 1
  */
 const REMOVE = String.raw`
 local id = ARGV[3]
-local queued = redis.call('ZSCORE', QUEUE, id) ~= false
-if queued and redis.call('EXISTS', lock_key(id)) == 1 then return 'running' end
-local removed = redis.call('DEL', result_key(id))
+local queued = call('ZSCORE', QUEUE, id) ~= false
+if queued and call('EXISTS', lock_key(id)) == 1 then return 'running' end
+local removed = call('DEL', result_key(id))
 if queued then
   removed = 1
-  redis.call('DEL', job_key(id), starts_key(id), handbacks_key(id))
-  redis.call('ZREM', QUEUE, id)
+  call('DEL', job_key(id), starts_key(id), handbacks_key(id), progress_key(id))
+  call('ZREM', QUEUE, id)
   forget_aborts(id)
 end
 return (removed == 1 or ARGV[2] == '1') and 'removed' or 'not_found'
+`;
+
+/** What the scripts that look at jobs have in common. */
+const READING = String.raw`
+-- A string's bytes, nil if there is none, 0 if something else is stored there.
+local function read(key)
+  local value = redis.pcall('GET', key)
+  if type(value) == 'table' then return 0 end
+  return value
+end
+
+local function size_of(value) return type(value) == 'string' and #value or 0 end
+
+-- Payload, result, whether it is locked, how often it was started.
+local function job_state(id)
+  return {
+    read(job_key(id)),
+    read(result_key(id)),
+    call('EXISTS', lock_key(id)),
+    read(starts_key(id)),
+  }
+end
+`;
+
+/**
+ * Reads a part of a list of jobs.
+ *
+ * Arguments: list (`queued`, `deferred`, `in_progress`, `failed`, `complete`); the score and
+ * the member after which it begins, both "" for the list's begin; for the last two lists the times
+ * of the end it lies between, "" for any, and "1" for the oldest first; how many entries to look
+ * at; how many bytes to stop at.
+ *
+ * Replies now, "1" if there is more, score and member of the last entry it has looked at, and a list
+ * with each job's id, due time or time of its end, score, member, and what `job_state` has. Left out
+ * are jobs that belong to another list: running ones among the deferred, those that nobody holds
+ * among the running, ends without a result.
+ *
+ * Entries are found by rank, so that the cost grows with the logarithm of the list's length; where
+ * the given member has gone, its place is found among those of its score.
+ */
+const PAGE = READING + String.raw`
+local list, after_score, after = ARGV[2], ARGV[3], ARGV[4]
+local since, till, oldest_first = ARGV[5], ARGV[6], ARGV[7] == '1'
+local limit, room = tonumber(ARGV[8]), tonumber(ARGV[9])
+local is_end = list == 'failed' or list == 'complete'
+local key = QUEUE
+if list == 'in_progress' then key = LEASES elseif is_end then key = ops_key(list) end
+if call('TYPE', key).ok ~= 'zset' then return {format('%.0f', now), '0', '', '', {}} end
+
+local function count_up_to(bound) return call('ZCOUNT', key, '-inf', bound) end
+
+-- The first rank of the part, and the first one behind it.
+local first, stop = 0, call('ZCARD', key)
+if list == 'queued' then stop = count_up_to(now)
+elseif is_end then
+  if since ~= '' then first = count_up_to('(' .. since) end
+  if till ~= '' then stop = count_up_to(till) end
+else first = count_up_to(now) end
+
+-- By bytes, as the server orders members of one score.
+local function precedes(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+-- How many members stand before a place, and 1 if there is one on it.
+local function count_before(score, member)
+  local found = call('ZSCORE', key, member)
+  if found and tonumber(found) == tonumber(score) then return call('ZRANK', key, member), 1 end
+  local low, high = count_up_to('(' .. score), count_up_to(score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if precedes(call('ZRANGE', key, middle, middle)[1], member) then low = middle + 1
+    else high = middle end
+  end
+  return low, 0
+end
+
+local step = (is_end and not oldest_first) and -1 or 1
+if after_score ~= '' then
+  local before, here = count_before(after_score, after)
+  if step == 1 then first = math.max(first, before + here) else stop = math.min(stop, before) end
+end
+local entries = {}
+if first < stop and step == 1 then
+  entries = call('ZRANGE', key, first, math.min(stop, first + limit) - 1, 'WITHSCORES')
+elseif first < stop then
+  entries = call('ZRANGE', key, math.max(first, stop - limit), stop - 1, 'WITHSCORES')
+end
+
+local function belongs(state)
+  if is_end then return state[2] ~= false end
+  if state[2] and not state[1] then return false end -- it has ended; the next claim drops the entry
+  if list == 'in_progress' then return state[3] == 1 end
+  return list == 'queued' or state[3] == 0
+end
+
+local jobs, score, member = {}, '', ''
+local from, to = 1, #entries - 1
+if step == -1 then from, to = to, from end
+local is_cut = stop - first > limit
+for i = from, to, 2 * step do
+  if room <= 0 then
+    is_cut = true
+    break
+  end
+  member, score = entries[i], entries[i + 1]
+  local due, id = score, member
+  if list == 'in_progress' then due, id = string.match(member, '^([^:]*):(.*)$') end
+  local state = id and job_state(id)
+  if state and belongs(state) then
+    room = room - size_of(state[1]) - size_of(state[2])
+    jobs[#jobs + 1] = {id, due, score, member, unpack(state, 1, 4)}
+  end
+end
+return {format('%.0f', now), is_cut and '1' or '0', score, member, jobs}
+`;
+
+/**
+ * Reads one job.
+ *
+ * Arguments: id.
+ *
+ * Replies now, the job's score or nil, and what `job_state` has.
+ */
+const VIEW = READING + String.raw`
+local id = ARGV[2]
+return {format('%.0f', now), call('ZSCORE', QUEUE, id), unpack(job_state(id), 1, 4)}
+`;
+
+/**
+ * Counts the failures that were noted.
+ *
+ * Arguments: the time since when, or "-inf".
+ *
+ * Replies how many, and now.
+ */
+const COUNT_FAILED = String.raw`
+local key = ops_key('failed')
+local is_there = call('TYPE', key).ok == 'zset'
+return {is_there and call('ZCOUNT', key, ARGV[2], '+inf') or 0, format('%.0f', now)}
+`;
+
+/**
+ * Enqueues jobs that have failed again, under their ids, in place of their results.
+ *
+ * Arguments: "1" if an earlier reply may have been lost; ms until expiry; then per job: id, SHA-1 of
+ * its result, payload.
+ *
+ * Replies a string with "1" for an enqueued job each, and "0" where the result is another by now, or
+ * the id is in use.
+ */
+const RETRY = String.raw`
+local again, extra = ARGV[2] == '1', ARGV[3]
+local replies, entries = {}, {}
+for i = 4, #ARGV, 3 do
+  local id, payload = ARGV[i], ARGV[i + 2]
+  local result, waiting = redis.pcall('GET', result_key(id)), redis.pcall('GET', job_key(id))
+  local is_same = type(result) == 'string' and redis.sha1hex(result) == ARGV[i + 1]
+  local is_retried = is_same and not waiting and call('ZSCORE', QUEUE, id) == false
+  if is_retried then
+    call('SET', job_key(id), payload, 'PX', extra)
+    -- A lock without an entry in the queue is the tail of a slot, which would keep the job waiting.
+    call('DEL', result_key(id), lock_key(id), starts_key(id), handbacks_key(id), progress_key(id))
+    forget_aborts(id)
+    redis.pcall('ZREM', ops_key('failed'), id)
+    entries[#entries + 1], entries[#entries + 2] = format('%.0f', now), id
+  end
+  replies[#replies + 1] = (is_retried or (again and not result and waiting == payload)) and '1' or '0'
+end
+if #entries > 0 then
+  call('ZADD', QUEUE, unpack(entries))
+  wake()
+end
+return table.concat(replies)
 `;
 
 /** The scripts for operators, by what they do. */
 export const inspectionScripts = {
   setPaused: script(SET_PAUSED),
   remove: script(REMOVE),
+  page: script(PAGE),
+  view: script(VIEW),
+  countFailed: script(COUNT_FAILED),
+  retry: script(RETRY),
 } as const;

@@ -7,6 +7,7 @@
  * - `absent`: never there.
  * - `paused`: there while the queue is paused.
  * - `left:<holder>`: there once a worker has begun to end.
+ * - `complete`, `failed`: the jobs that have ended and whose result was kept, by the time of their end.
  * - `watched`: the jobs whose steps somebody wants to hear of.
  * @module
  */

@@ -70,6 +70,13 @@ local function wake_for(due)
   if tonumber(next_future()) == due then wake() end
 end
 
+-- Notes ended jobs where operators look for them; whatever else stands there must not spoil an end.
+local function note_ends(outcome, entries)
+  if #entries == 0 then return end
+  redis.pcall('ZADD', ops_key(outcome), unpack(entries))
+  redis.pcall('PEXPIRE', ops_key(outcome), 604800000)
+end
+
 -- Is the job still held under this token? A lock that expired while nobody else took the job (the
 -- server was frozen) is still ours.
 local function is_mine(id, token, score)
@@ -460,13 +467,21 @@ if #ended > 0 then
   forget_aborts(unpack(ended))
 end
 if has_new then wake() end
+local complete, failed, time_text = {}, {}, format('%.0f', now)
 for id, i in pairs(accepted) do
   local result, keep, tail = ARGV[i + 3], terms_at(i).keep, terms_at(i).tail
   if keep == '' then call('SET', result_key(id), result)
   elseif keep ~= '0' then call('SET', result_key(id), result, 'PX', keep) end
+  if keep ~= '0' then
+    local noted = terms_at(i).success and complete or failed
+    local count = #noted
+    noted[count + 1], noted[count + 2] = time_text, id
+  end
   if tail ~= '0' then call('SET', lock_key(id), '1', 'PX', tail) end
   announce(id, result)
 end
+note_ends('complete', complete)
+note_ends('failed', failed)
 return table.concat(replies)
 `;
 
@@ -560,6 +575,7 @@ call('DEL', job_key(id), starts_key(id), handbacks_key(id))
 call('ZREM', QUEUE, id)
 forget_aborts(id)
 call('SET', result_key(id), result, 'PX', keep)
+note_ends('failed', {format('%.0f', now), id})
 announce(id, result)
 return 'aborted'
 `;

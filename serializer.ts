@@ -41,6 +41,8 @@ export interface JobRecord {
   et: number;
   /** The trace it comes from, where there is one. */
   tc?: TraceCarrier;
+  /** In a result: arguments are missing or have become text, so that it cannot be run again. */
+  cut?: true;
 }
 
 /** A job that has ended. */
@@ -134,9 +136,9 @@ export function decodeJob(bytes: Uint8Array, deserializer?: Deserializer): JobRe
  * path, such as `result.socket`. Also if `serializer` throws or returns no bytes.
  */
 export function encodeResult(record: ResultRecord, serializer?: Serializer): Uint8Array {
-  const { t, f, a, k, et, s, st, ft, q, id } = record;
+  const { t, f, a, k, et, s, st, ft, q, id, cut } = record;
   const r = s ? record.r : describeFailure(record.r, canTravel);
-  const fields = { t, f, a, k, et, s, r, st, ft, q, id };
+  const fields = { t, f, a, k, et, s, r, st, ft, q, id, ...(cut && { cut }) };
   if (s) return encodeRecord(fields, serializer);
   try {
     return encodeRecord(fields, serializer);
@@ -166,7 +168,8 @@ export function decodeResult(bytes: Uint8Array, deserializer?: Deserializer): Re
     if (!isTime(ft)) throw wrongField("ft", "a number", ft);
     if (typeof q !== "string") throw wrongField("q", "a string", q);
     if (typeof id !== "string") throw wrongField("id", "a string", id);
-    return { ...job, s, r: s ? r : reviveFailure(r), st, ft, q, id };
+    const cut = fields.cut === true ? { cut: true } as const : undefined;
+    return { ...job, s, r: s ? r : reviveFailure(r), st, ft, q, id, ...cut };
   } catch (error) {
     throw unreadable("result", error);
   }
@@ -242,8 +245,10 @@ function unreadable(what: string, cause: unknown): DeserializationError {
 /** The failed record without the error's own fields, and with arguments that the job spoilt as text. */
 function withoutOddities(record: Fields & JobRecord, error: ErrorFields): Fields {
   const { name, message, stack } = error;
+  const isCut = ![...record.a, ...Object.values(record.k)].every(canTravel);
   return {
     ...record,
+    ...(isCut && { cut: true }),
     a: record.a.map(portable),
     k: Object.fromEntries(Object.entries(record.k).map(([key, value]) => [key, portable(value)])),
     r: stack === undefined ? { name, message } : { name, message, stack },

@@ -2,19 +2,36 @@
  * The operators' side of the embedded store.
  * @module
  */
-import { drop, isLocked, type Scope } from "./sqlite_operations.ts";
-import { storedId } from "./sqlite_statements.ts";
-import type { Removal, StoreInspection } from "./store_inspection.ts";
+import { Buffer } from "node:buffer";
+import { drop, isLocked, place, type Scope, stored } from "./sqlite_operations.ts";
+import { type EndRow, idOf, storedId, type WaitingRow } from "./sqlite_statements.ts";
+import type {
+  JobList,
+  JobState,
+  ListedJob,
+  ListPage,
+  PageQuery,
+  Removal,
+  Retrial,
+  StoreInspection,
+} from "./store_inspection.ts";
 
 /** Does work on a queue in a transaction. */
 export type Transact = <T>(queueName: string | undefined, work: (scope: Scope) => T) => Promise<T>;
 
+/** A page has no more bytes of jobs than this and one job. */
+const PAGE_BYTES = 4 << 20;
+/** Comes after every position. */
+const LAST = Number.MAX_SAFE_INTEGER;
+
 /** Inspection of queues in a SQLite file or in memory. */
 export class SqliteInspection implements StoreInspection {
+  readonly #read: Transact;
   readonly #write: Transact;
 
-  /** Takes what does work in a transaction that may write. */
-  constructor(write: Transact) {
+  /** Takes what does work in a transaction that only reads, and in one that may write. */
+  constructor(read: Transact, write: Transact) {
+    this.#read = read;
     this.#write = write;
   }
 
@@ -28,6 +45,35 @@ export class SqliteInspection implements StoreInspection {
   remove(queueName: string, jobId: string): Promise<Removal> {
     return this.#write(queueName, (scope) => remove(scope, storedId(jobId)));
   }
+
+  async page(queueName: string, query: PageQuery): Promise<ListPage> {
+    const after = query.after === undefined ? undefined : parsePosition(query.after);
+    return await this.#read(queueName, (scope) => page(scope, query, after));
+  }
+
+  view(
+    queueName: string,
+    jobId: string,
+  ): Promise<JobState & { readonly score: number | undefined; readonly now: number }> {
+    return this.#read(queueName, (scope) => view(scope, storedId(jobId)));
+  }
+
+  countFailed(
+    queueName: string,
+    since: number | undefined = 0,
+  ): Promise<{ readonly count: number; readonly now: number }> {
+    return this.#read(queueName, ({ sql, queue, now }) => {
+      return { count: sql.countFailed.get(queue, since)?.count ?? 0, now };
+    });
+  }
+
+  retry(
+    queueName: string,
+    jobs: readonly Retrial[],
+    extraMs: number,
+  ): Promise<boolean[]> {
+    return this.#write(queueName, (scope) => jobs.map((job) => retry(scope, job, extraMs)));
+  }
 }
 
 function remove(scope: Scope, jobId: string): Removal {
@@ -38,4 +84,102 @@ function remove(scope: Scope, jobId: string): Removal {
   const results = Number(sql.dropResult.run(space, jobId, now).changes);
   if (entry) drop(scope, entry.job);
   return entry || results > 0 ? "removed" : "not_found";
+}
+
+type Position = readonly [place: number, row: number];
+
+function page(scope: Scope, query: PageQuery, after: Position | undefined): ListPage {
+  const rows = readRows(scope, query, after);
+  const jobs: ListedJob[] = [];
+  let room = PAGE_BYTES;
+  let last: WaitingRow | EndRow | undefined;
+  for (const row of rows) {
+    if (room <= 0) return { jobs, next: positionOf(last) };
+    last = row;
+    const state = "record" in row ? endState(scope, row) : waitingState(scope, row, query.list);
+    if (!state) continue;
+    room -= (state.payload?.length ?? 0) + (state.result?.length ?? 0);
+    jobs.push({ ...state, jobId: idOf(row.job_id), at: row.at, position: positionOf(row) });
+  }
+  return { jobs, next: rows.length < query.limit ? undefined : positionOf(last) };
+}
+
+function readRows(
+  { sql, queue, now }: Scope,
+  { list, since = 0, until = LAST, oldestFirst = false, limit }: PageQuery,
+  after: Position | undefined,
+): readonly (WaitingRow | EndRow)[] {
+  const notDue = laterOf(after, [now, LAST]);
+  switch (list) {
+    case "in_progress":
+      return sql.pageRunning.all(queue, ...notDue, LAST, limit);
+    case "queued":
+      return sql.pageWaiting.all(queue, ...laterOf(after, [0, 0]), now, limit);
+    case "deferred":
+      return sql.pageWaiting.all(queue, ...notDue, LAST, limit);
+  }
+  const success = list === "complete" ? 1 : 0;
+  if (oldestFirst) {
+    return sql.pageEnds.all(queue, success, ...laterOf(after, [since, 0]), until, limit);
+  }
+  const before = after === undefined || after[0] > until ? [until, LAST] as const : after;
+  return sql.pageEndsBack.all(queue, success, ...before, since, limit);
+}
+
+function laterOf(after: Position | undefined, start: Position): Position {
+  return after === undefined || after[0] < start[0] ? start : after;
+}
+
+/** Undefined for a job that belongs to another list by now. */
+function waitingState(scope: Scope, row: WaitingRow, list: JobList): JobState | undefined {
+  const { sql, space, now } = scope;
+  const locked = row.locked_until !== null && row.locked_until > now;
+  if (locked !== (list === "in_progress")) return undefined;
+  const payload = sql.readPayload.get(row.row, now)?.payload ?? null;
+  if (!payload && sql.hasResult.get(space, row.job_id, now)) return undefined;
+  return { payload, result: null, locked, starts: row.starts };
+}
+
+function endState({ now }: Scope, { expires_at, record }: EndRow): JobState | undefined {
+  if (expires_at !== null && expires_at <= now) return undefined;
+  return { payload: null, result: record, locked: false, starts: 0 };
+}
+
+function view(
+  { sql, space, queue, now }: Scope,
+  jobId: string,
+): JobState & { readonly score: number | undefined; readonly now: number } {
+  const row = sql.findJob.get(space, jobId);
+  return {
+    payload: row && sql.readPayload.get(row.job, now)?.payload || null,
+    result: sql.readResult.get(space, jobId, now)?.record ?? null,
+    locked: row !== undefined && isLocked(row, now),
+    starts: row?.starts ?? 0,
+    score: row?.queue === queue ? row.score : undefined,
+    now,
+  };
+}
+
+function retry(scope: Scope, { jobId, result, payload }: Retrial, extraMs: number): boolean {
+  const { sql, space, now } = scope;
+  const id = storedId(jobId);
+  const found = sql.readResult.get(space, id, now)?.record;
+  if (!found || Buffer.compare(found, result) !== 0) return false;
+  if (sql.findJob.get(space, id)) return false;
+  const job = place(scope, id, stored(now), undefined);
+  sql.putPayload.run(job, stored(now + extraMs), payload);
+  sql.dropResult.run(space, id, now);
+  sql.dropLock.run(space, id); // the tail of a slot, which would keep the job waiting
+  scope.wakes = true;
+  return true;
+}
+
+function positionOf(row: WaitingRow | EndRow | undefined): string {
+  return row ? `${row.place}_${row.row}` : "0_0";
+}
+
+function parsePosition(text: string): Position {
+  const [, place, row] = /^(\d{1,16})_(\d{1,16})$/.exec(text) ?? [];
+  if (place !== undefined && row !== undefined) return [Number(place), Number(row)];
+  throw new RangeError(`cursor must be that of a page, got "${text}"`);
 }

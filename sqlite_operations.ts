@@ -91,7 +91,12 @@ function accept(scope: Scope, job: NewJob, score: number, extraMs: number): bool
 }
 
 /** Puts an id into the queue, over an earlier incarnation if there is one; returns the row's number. */
-function place(scope: Scope, jobId: string, score: number, known: JobRow | undefined): number {
+export function place(
+  scope: Scope,
+  jobId: string,
+  score: number,
+  known: JobRow | undefined,
+): number {
   const { sql, space, queue } = scope;
   if (known === undefined) {
     const { changes, lastInsertRowid } = sql.addJob.run(space, jobId, queue, score);
@@ -228,7 +233,8 @@ export function finish(scope: Scope, ends: readonly Finish[]): Settled[] {
     } else drop(scope, row.job);
     const { keepMs } = end;
     const jobId = storedId(end.lease.jobId);
-    record(scope, jobId, end.record, keepMs === "forever" ? null : stored(scope.now + keepMs));
+    const expiresAt = keepMs === "forever" ? null : stored(scope.now + keepMs);
+    record(scope, jobId, end.record, expiresAt, end.success);
     if (end.lockTailMs > 0) {
       scope.sql.putLock.run(scope.space, jobId, stored(scope.now + end.lockTailMs));
     }
@@ -283,7 +289,7 @@ export function abort(
     return "asked";
   }
   drop(scope, row.job);
-  record(scope, jobId, result, stored(now + keepMs));
+  record(scope, jobId, result, stored(now + keepMs), false);
   return "aborted";
 }
 
@@ -366,9 +372,24 @@ export function sweep(sql: Statements, now: number, before: number, limit: numbe
   return [payloads, results, progress, news].includes(limit);
 }
 
-function record(scope: Scope, jobId: string, result: Uint8Array, expiresAt: number | null): void {
-  const { sql, space, finished } = scope;
-  const { lastInsertRowid } = sql.putResult.run(space, jobId, expiresAt, result);
+function record(
+  scope: Scope,
+  jobId: string,
+  result: Uint8Array,
+  expiresAt: number | null,
+  success: boolean,
+): void {
+  const { sql, space, now, finished } = scope;
+  const queue = expiresAt !== null && expiresAt <= now ? null : scope.queue;
+  const { lastInsertRowid } = sql.putResult.run(
+    space,
+    jobId,
+    expiresAt,
+    result,
+    queue,
+    success ? 1 : 0,
+    now,
+  );
   finished.push({ seq: Number(lastInsertRowid), space, job_id: jobId, record: result });
 }
 
@@ -421,6 +442,6 @@ function hasPayload(row: JobRow, now: number): boolean {
 }
 
 /** An instant as it is stored: whole milliseconds, none later than a `Date` can be. */
-function stored(ms: number): number {
+export function stored(ms: number): number {
   return Math.min(LAST_INSTANT, Math.round(ms));
 }

@@ -65,6 +65,44 @@ export interface EntryRow {
   readonly payload: Uint8Array | null;
 }
 
+/** An entry of a list of jobs that wait or run. */
+export interface WaitingRow {
+  readonly row: number;
+  readonly job_id: string;
+  /** When it is or was due. */
+  readonly at: number;
+  /** What the list is ordered by. */
+  readonly place: number;
+  readonly starts: number;
+  readonly locked_until: number | null;
+}
+
+/** An entry of a list of ends. */
+export interface EndRow {
+  readonly row: number;
+  readonly job_id: string;
+  readonly at: number;
+  readonly place: number;
+  readonly expires_at: number | null;
+  readonly record: Uint8Array;
+}
+
+type WaitingPage = Query<
+  [queue: number, afterPlace: number, afterRow: number, until: number, limit: number],
+  WaitingRow
+>;
+type EndPage = Query<
+  [
+    queue: number,
+    success: number,
+    afterPlace: number,
+    afterRow: number,
+    bound: number,
+    limit: number,
+  ],
+  EndRow
+>;
+
 /** A result that was recorded. */
 export interface ResultRow {
   readonly seq: number;
@@ -208,9 +246,23 @@ const SQL = {
     WHERE queue = ?2 AND (score, jobs.job) > (?3, ?4) AND score BETWEEN -${LARGEST} AND ${LARGEST}
     ORDER BY score, jobs.job LIMIT ?5`,
 
+  /** Entries of a queue up to a score that come after one; many may have the same score. */
+  pageWaiting: `
+    SELECT job AS row, job_id, score AS at, score AS place, starts, locked_until
+    FROM jobs WHERE queue = ?1 AND score = ?2 AND job > ?3
+    UNION ALL SELECT job, job_id, score, score, starts, locked_until
+    FROM jobs WHERE queue = ?1 AND score > ?2 AND score <= ?4
+    ORDER BY place, row LIMIT ?5`,
+  /** Jobs whose lease ends up to a time and after that of one. */
+  pageRunning: `
+    SELECT job AS row, job_id, lease_score AS at, lease_until AS place, starts, locked_until
+    FROM jobs WHERE queue = ?1 AND (lease_until, job) > (?2, ?3) AND lease_until <= ?4
+    ORDER BY lease_until, job LIMIT ?5`,
+
   /** Records a result under a new number, over an earlier one of the same id. */
-  putResult:
-    "INSERT OR REPLACE INTO results (space, job_id, expires_at, record) VALUES (?, ?, ?, ?)",
+  putResult: `
+    INSERT OR REPLACE INTO results (space, job_id, expires_at, record, queue, success, finished_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?)`,
   /** A result, unless it has expired. */
   readResult: `
     SELECT record FROM results
@@ -219,6 +271,19 @@ const SQL = {
   hasResult: `
     SELECT 1 AS found FROM results
     WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`,
+  /** Ends of a queue that were kept, come after one, and up to a time. */
+  pageEnds: `
+    SELECT seq AS row, job_id, finished_at AS at, finished_at AS place, expires_at, record
+    FROM results WHERE queue = ?1 AND success = ?2 AND (finished_at, seq) > (?3, ?4)
+      AND finished_at <= ?5 ORDER BY finished_at, seq LIMIT ?6`,
+  /** Ends of a queue that were kept, come before one, and since a time; the last first. */
+  pageEndsBack: `
+    SELECT seq AS row, job_id, finished_at AS at, finished_at AS place, expires_at, record
+    FROM results WHERE queue = ?1 AND success = ?2 AND (finished_at, seq) < (?3, ?4)
+      AND finished_at >= ?5 ORDER BY finished_at DESC, seq DESC LIMIT ?6`,
+  /** How many failures were kept since a time. */
+  countFailed: `
+    SELECT count(*) AS count FROM results WHERE queue = ? AND success = 0 AND finished_at >= ?`,
   /** Removes a result, unless it has expired: then others may still wait for it. */
   dropResult: `
     DELETE FROM results
@@ -237,6 +302,8 @@ const SQL = {
 
   /** Locks an id for a while. */
   putLock: "INSERT OR REPLACE INTO locks (space, job_id, expires_at) VALUES (?, ?, ?)",
+  /** Ends the lock of an id. */
+  dropLock: "DELETE FROM locks WHERE space = ? AND job_id = ?",
   /** Whether an id is locked. */
   hasLock: "SELECT 1 AS found FROM locks WHERE space = ? AND job_id = ? AND expires_at > ?",
 
@@ -371,9 +438,22 @@ export interface Statements {
     [now: number, queue: number, afterScore: number, afterJob: number, limit: number],
     EntryRow
   >;
+  readonly pageWaiting: WaitingPage;
+  readonly pageRunning: WaitingPage;
   readonly putResult: Query<
-    [space: number, jobId: string, expiresAt: number | null, record: Uint8Array]
+    [
+      space: number,
+      jobId: string,
+      expiresAt: number | null,
+      record: Uint8Array,
+      queue: number | null,
+      success: number,
+      finishedAt: number,
+    ]
   >;
+  readonly pageEnds: EndPage;
+  readonly pageEndsBack: EndPage;
+  readonly countFailed: Query<[queue: number, since: number], { readonly count: number }>;
   readonly readResult: Query<
     [space: number, jobId: string, now: number],
     { readonly record: Uint8Array }
@@ -391,6 +471,7 @@ export interface Statements {
   readonly resultAt: Query<[seq: number], ResultRow>;
   readonly lastResult: Query<[], { readonly seq: number }>;
   readonly putLock: Query<[space: number, jobId: string, expiresAt: number]>;
+  readonly dropLock: Query<[space: number, jobId: string]>;
   readonly hasLock: Query<[space: number, jobId: string, now: number], { readonly found: number }>;
   readonly watch: Query<[until: number, space: number, jobId: string]>;
   readonly putNews: Query<

@@ -74,7 +74,10 @@ export class SqliteStore implements Store {
     this.#clock = clock;
     this.prefix = target.prefix;
     this.address = sqliteAddress(target.path);
-    this.inspection = new SqliteInspection((...call) => this.#write(...call));
+    this.inspection = new SqliteInspection(
+      (...call) => this.#read(...call),
+      (...call) => this.#write(...call),
+    );
   }
 
   get client(): unknown {

@@ -170,6 +170,8 @@ const LIST_ROWS = `
     FROM jobs JOIN spaces USING (space) WHERE prefix = :prefix AND abort_asked = 1
   UNION ALL SELECT substr(name, length(prefix) + 1), NULL
     FROM queues JOIN spaces USING (space) WHERE prefix = :prefix AND entries > 0
+  UNION ALL SELECT substr(name, length(prefix) + 1) || ':ops:paused', NULL
+    FROM queues JOIN spaces USING (space) WHERE prefix = :prefix AND paused = 1
   UNION ALL SELECT substr(key, length(prefix) + 1), expires_at
     FROM health JOIN spaces USING (space) WHERE prefix = :prefix
   ORDER BY name`;
@@ -202,6 +204,10 @@ function lookInto(open: () => DatabaseSync): Pick<Backend, "keys" | "endLeases" 
       handle.prepare(`DELETE FROM payloads WHERE job IN ${jobs}`).run(prefix);
       for (const table of ["jobs", "results", "locks", "health"]) {
         handle.prepare(`DELETE FROM ${table} WHERE space = ${space}`).run(prefix);
+      }
+      for (const table of ["workers", "counts"]) {
+        const queues = `(SELECT queue FROM queues WHERE space = ${space})`;
+        handle.prepare(`DELETE FROM ${table} WHERE queue IN ${queues}`).run(prefix);
       }
       handle.prepare(`UPDATE queues SET entries = 0 WHERE space = ${space}`).run(prefix);
       return Promise.resolve();

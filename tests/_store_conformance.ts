@@ -25,7 +25,7 @@ import {
   describeWakeLines,
 } from "./_store_conformance_ends.ts";
 import { describeNews } from "./_store_conformance_news.ts";
-import { describeSteering } from "./_store_conformance_ops.ts";
+import { describeLists, describeRetrying, describeSteering } from "./_store_conformance_ops.ts";
 
 /** Declares the suite for one store. */
 export function conformance(name: string, open: OpenStore): void {
@@ -405,4 +405,6 @@ export function conformance(name: string, open: OpenStore): void {
   describeReading(name, bench);
   describeSteering(name, bench);
   describeNews(name, bench);
+  describeLists(name, bench);
+  describeRetrying(name, bench);
 }

@@ -108,6 +108,11 @@ export class Scene {
     this.#left = names;
   }
 
+  /** Removes all that is stored. */
+  clear(): Promise<void> {
+    return this.#backend.clear(this.prefix);
+  }
+
   /** Ends the workers. */
   async stop(): Promise<void> {
     for (const { worker, ended } of this.#running.splice(0)) {
@@ -136,9 +141,10 @@ export class Scene {
   }
 }
 
-/** Wake-ups and nonces are the library's own and soon gone by themselves. */
+/** Wake-ups, nonces and what operators see are the library's own and gone by themselves. */
 function lasting(keys: readonly Key[]): Key[] {
   return keys.filter(({ name, ttlMs }) =>
+    !(name.includes(":ops:") && ttlMs >= 0) &&
     !(name.endsWith(":wake") && ttlMs >= 0 && ttlMs <= 5_000) &&
     !(name.startsWith("nonce:") && ttlMs >= 0 && ttlMs <= 60_000)
   );
