@@ -82,6 +82,7 @@ function remove(scope: Scope, jobId: string): Removal {
   const entry = row?.queue === queue ? row : undefined;
   if (entry && isLocked(entry, now)) return "running";
   const results = Number(sql.dropResult.run(space, jobId, now).changes);
+  sql.dropProgress.run(space, jobId);
   if (entry) drop(scope, entry.job);
   return entry || results > 0 ? "removed" : "not_found";
 }
@@ -169,6 +170,7 @@ function retry(scope: Scope, { jobId, result, payload }: Retrial, extraMs: numbe
   const job = place(scope, id, stored(now), undefined);
   sql.putPayload.run(job, stored(now + extraMs), payload);
   sql.dropResult.run(space, id, now);
+  sql.dropProgress.run(space, id);
   sql.dropLock.run(space, id); // the tail of a slot, which would keep the job waiting
   scope.wakes = true;
   return true;
