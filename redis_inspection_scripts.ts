@@ -151,7 +151,7 @@ for i = from, to, 2 * step do
   end
   member, score = entries[i], entries[i + 1]
   local due, id = score, member
-  if list == 'in_progress' then due, id = string.match(member, '^([^:]*):(.*)$') end
+  if list == 'in_progress' then id, due = read_lease(member) end
   local state = id and job_state(id)
   if state and belongs(state) then
     room = room - size_of(state[1]) - size_of(state[2])
