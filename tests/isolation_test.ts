@@ -17,7 +17,7 @@ import {
 import type { Lease } from "../store.ts";
 import { jobDeserializer, jobSerializer, Money } from "./data/money.ts";
 import { gone, isAlive, isolated, Notes } from "./_isolation.ts";
-import { scenarios, until } from "./_worker.ts";
+import { pause, scenarios, until } from "./_worker.ts";
 
 const POLL = { pollDelay: 20 };
 const IN_MEMORY = "sqlite::memory:";
@@ -146,13 +146,15 @@ describe("A pool of processes", () => {
     using notes = new Notes();
     const functions = {
       hold: isolated("hold", { maxProcesses: 2 }, { timeout: 4_000 }),
-      count: isolated("count", { maxProcesses: 2 }, { timeout: 1_000 }),
+      count: isolated("count", { maxProcesses: 2 }, { timeout: 300 }),
+      nap: () => pause(500), // longer than the time of the job that waits
     };
     await playing({ functions }, async (call, worker) => {
       const held = [call("hold", notes.path("go")), call("hold", notes.path("go"))];
       await until("two jobs run", () => worker.jobsOngoing === 2);
       const waiting = call("count");
       await until("the third waits", () => worker.jobsOngoing === 3);
+      await call("nap");
       writeFileSync(notes.path("go"), "");
       const pids = await Promise.all(held);
       assert.equal(new Set(pids).size, 2);
