@@ -131,8 +131,10 @@ export const PROGRESS_KEEP_MS = 600_000;
  * Accepts jobs, all or none.
  *
  * Arguments: extra ms until expiry; `again` = "1" if an earlier reply may have been lost; a nonce
- * or "" if all ids are random; then per job: id, payload, and "" for a random id that is due now or
- * `kind,due time,delay,expiry,slot` (kind: `random`, `given`, `slot`; the others may be empty).
+ * or "" if all ids are random; the payloads of all jobs, one behind the other, which is one write
+ * for the client instead of one a job; then per job: id, and its payload's length, which for other
+ * than random ids that are due now goes on with `,kind,due time,delay,expiry,slot` (kind: `random`,
+ * `given`, `slot`; the others may be empty).
  *
  * Replies a string with "1" for a created and "0" for a taken job each.
  *
@@ -164,27 +166,27 @@ end
 local function ms(number) return format('%.0f', number) end
 
 local replies, entries, added, earliest = {}, {}, 0, math.huge
-local function add(i, id, score, ttl)
-  call('SET', job_key(id), ARGV[i + 1], 'PX', ttl)
+local function add(id, payload, score, ttl)
+  call('SET', job_key(id), payload, 'PX', ttl)
   entries[added + 1], entries[added + 2] = score, id
   added = added + 2
 end
 
 -- Most jobs are due now and have a new id: no question need be asked.
 local plain_score, plain_ttl = ms(now), ms(extra)
-local function add_plain(i, id)
-  add(i, id, plain_score, plain_ttl)
+local function add_plain(id, payload)
+  add(id, payload, plain_score, plain_ttl)
   earliest = math.min(earliest, now)
   return '1'
 end
 
-local function add_on_terms(i, id, kind, due, delay, expires, slot)
+local function add_on_terms(id, payload, kind, due, delay, expires, slot)
   local score = now
   if due ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
   elseif delay ~= '' then score = now + tonumber(delay) end
   local fresh = kind == 'random' and not again
   if not fresh and is_taken(id, kind, score, slot) then return kind == 'random' and '1' or '0' end
-  add(i, id, ms(score), ms(tonumber(expires) or (math.max(score, now) - now + extra)))
+  add(id, payload, ms(score), ms(tonumber(expires) or (math.max(score, now) - now + extra)))
   if not fresh then
     call('DEL', starts_key(id), handbacks_key(id), progress_key(id))
     forget_aborts(id)
@@ -196,13 +198,20 @@ local function add_on_terms(i, id, kind, due, delay, expires, slot)
   return '1'
 end
 
-for i = 5, #ARGV, 3 do
-  local id, terms = ARGV[i], ARGV[i + 2]
-  local reply
-  if terms ~= '' then reply = add_on_terms(i, id, string.match(terms, '^(.-),(.-),(.-),(.-),(.*)$'))
-  elseif again then reply = add_on_terms(i, id, 'random', '', '', '', '')
-  else reply = add_plain(i, id) end
-  replies[#replies + 1] = reply
+local payloads, start = ARGV[5], 1
+for i = 6, #ARGV, 2 do
+  local id, terms = ARGV[i], ARGV[i + 1]
+  local length = tonumber(terms)
+  local is_plain = length and not again
+  length = length or tonumber(string.match(terms, '^%d+'))
+  local payload = string.sub(payloads, start, start + length - 1)
+  start = start + length
+  if is_plain then replies[#replies + 1] = add_plain(id, payload)
+  else
+    local kind, due, delay, expires, slot = string.match(terms, ',(.-),(.-),(.-),(.-),(.*)$')
+    replies[#replies + 1] =
+      add_on_terms(id, payload, kind or 'random', due or '', delay or '', expires or '', slot or '')
+  end
 end
 if added > 0 then
   call('ZADD', QUEUE, unpack(entries))

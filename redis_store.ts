@@ -146,15 +146,13 @@ export class RedisStore implements Store {
   async enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]> {
     const anyGiven = jobs.some((job) => job.idKind !== "random");
     const nonce = anyGiven ? crypto.randomUUID() : "";
-    const fields = jobs.flatMap((job) => [
-      job.jobId,
-      bytes(job.payload),
-      termsOf(job),
-    ]);
+    const payloads = Buffer.concat(jobs.map(({ payload }) => payload));
+    const fields = jobs.flatMap((job) => [job.jobId, termsOf(job)]);
     const reply = await this.#run(scripts.enqueue, queueName, (again) => [
       String(extraMs),
       again ? "1" : "0",
       nonce,
+      payloads,
       ...fields,
     ]);
     return Array.from(text(reply), (flag) => flag === "1");
@@ -523,12 +521,14 @@ function againFlag(again: boolean): readonly Argument[] {
   return [again ? "1" : "0"];
 }
 
-/** What the script need not be told of most jobs: a random id that is due now. */
-function termsOf({ idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob): string {
+/** The payload's length is all that the script need be told of most jobs. */
+function termsOf({ payload, idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob): string {
   const isPlain = idKind === "random" && dueAt === undefined && deferMs === undefined &&
     expiresMs === undefined;
-  if (isPlain) return "";
-  return [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId].join(",");
+  const length = String(payload.length);
+  if (isPlain) return length;
+  const terms = [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId];
+  return `${length},${terms.join(",")}`;
 }
 
 /** What `LOOK_UP` replies. */

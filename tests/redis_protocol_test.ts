@@ -128,7 +128,7 @@ describe("Redis protocol, enqueue", () => {
     await using s = await Scene.open();
     const connection = await openConnection();
     const enqueue = (again: string, nonce: string, id: string, kind: string) => {
-      const job = [id, "payload", kind === "random" ? "" : `${kind},,,,`];
+      const job = ["payload", id, kind === "random" ? "7" : `7,${kind},,,,`];
       const args = [s.store.prefix, String(DAY_MS), again, nonce, ...job];
       const keys = scriptKeys(s.store.prefix, s.queue);
       return connection.script({ script: scripts.enqueue, keys, args: () => args });
