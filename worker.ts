@@ -6,12 +6,12 @@
  */
 import type { ArqClient } from "./client.ts";
 import { CronScheduler } from "./cron_scheduler.ts";
-import { FailedJobs, SettingsError } from "./errors.ts";
+import { FailedJobs, QueueConnectionError, SettingsError } from "./errors.ts";
 import { callHook } from "./execution.ts";
 import { countersText, HealthRecorder } from "./health.ts";
 import type { Isolation } from "./isolation.ts";
 import { JobLoop } from "./job_loop.ts";
-import { atMost, untilAborted } from "./sleep.ts";
+import { atMost, sleep, untilAborted } from "./sleep.ts";
 import { checkKeys } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
 import {
@@ -240,11 +240,9 @@ export class Worker<State = unknown> implements AsyncDisposable {
   async #work(settings: ResolvedSettings, loop: JobLoop, stop: AbortSignal): Promise<void> {
     const health = new HealthRecorder(settings);
     const cron = new CronScheduler(settings);
-    const { store } = settings.client;
     const keepHouse = (now: number) => Promise.all([health.tick(loop, now), cron.tick(now)]);
     if (stop.aborted) return;
-    const { now } = await store.lookUp(settings.queueName, "", false);
-    await keepHouse(now); // before the first claim: a burst finds what is to run at the start
+    await keepHouse(await readTime(settings, stop)); // before the first claim: a burst finds what is to run at the start
     const housekeeping = setInterval(() => {
       if (loop.now !== undefined && !stop.aborted) void keepHouse(loop.now);
     }, Math.min(settings.pollDelayMs, HOUSEKEEPING_MS));
@@ -284,6 +282,25 @@ async function openIsolation({ functions, client }: ResolvedSettings): Promise<
   if (![...functions.values()].some(({ isolate }) => isolate)) return undefined;
   const { Isolation } = await import("./isolation.ts");
   return new Isolation(functions.values(), client);
+}
+
+/** The store's time. A store that was reached once is waited for, as at every later moment. */
+async function readTime(
+  { client: { store }, queueName, pollDelayMs }: ResolvedSettings,
+  stop: AbortSignal,
+): Promise<number> {
+  let isClosed = false;
+  using _closing = store.onClose(() => isClosed = true);
+  for (;;) {
+    try {
+      return (await store.lookUp(queueName, "", false)).now;
+    } catch (error) {
+      const isAway = error instanceof QueueConnectionError && !error.refused && !isClosed;
+      if (!isAway) throw error;
+      log.storeFailed("read the time", error);
+      await sleep(pollDelayMs, stop);
+    }
+  }
 }
 
 /** What `onStartup` and `onShutdown` get: the state itself, with the client on it. */

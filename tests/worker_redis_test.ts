@@ -201,6 +201,41 @@ describe("A worker on Redis", () => {
   });
 });
 
+describe("A worker whose Redis falls silent while it starts", () => {
+  /** A worker that has connected and run its `onStartup`, and a server that answers no more. */
+  async function begin(arq: ArqClient, server: RedisServer) {
+    const silent = Promise.withResolvers<void>();
+    const onStartup = () => {
+      server.kill("SIGSTOP");
+      silent.resolve();
+    };
+    const worker = new Worker({ functions: { hello }, connection: arq, onStartup });
+    const running = start(worker);
+    await silent.promise;
+    return running;
+  }
+
+  it("waits for it, and runs jobs when it is back", async () => {
+    await using server = await startRedis();
+    await using arq = await createPool(`${server.url}?timeout=200`);
+    const job = await arq.enqueueJob("hello");
+    await using _running = await begin(arq, server);
+    for (let call = 0; call < 3; call++) { // the worker's own calls meanwhile are as much in vain
+      await assert.rejects(arq.job("any").status(), QueueConnectionError);
+    }
+    server.kill("SIGCONT");
+    assert.equal(await job.result({ timeout: 10_000 }), "hello");
+  });
+
+  it("may be told to stop meanwhile", async () => {
+    await using server = await startRedis();
+    await using arq = await createPool(`${server.url}?timeout=200`);
+    const running = await begin(arq, server);
+    await running[Symbol.asyncDispose]();
+    server.kill("SIGCONT");
+  });
+});
+
 describe("A worker whose Redis restarts", () => {
   it("lets the running job go on and records its result when Redis is back", async () => {
     await using server = await startRedis({ args: DURABLE });

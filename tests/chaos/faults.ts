@@ -1,6 +1,6 @@
 /** What is done to workers, servers and connections. */
 import { DatabaseSync } from "node:sqlite";
-import { openRawRedis } from "../_helpers.ts";
+import { eventually, openRawRedis } from "../_helpers.ts";
 import type { RedisServer } from "../_redis.ts";
 import { COMMANDS, type FaultyProxy } from "./proxy.ts";
 import type { Random } from "./random.ts";
@@ -110,14 +110,23 @@ export function redisFaults(
   };
 }
 
+/** Whether it went without an error; waiting in SQLite would keep this process from all else. */
+function tries(act: () => void): boolean {
+  try {
+    act();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Faults of a SQLite file. */
 export function sqliteFaults(scene: Scene, path: string): Readonly<Record<string, Fault>> {
   const hold = async (begin: string, what: string) => {
     const ms = scene.random.integer(100, scene.longestMs);
     const database = new DatabaseSync(path);
     try {
-      database.exec("PRAGMA busy_timeout = 5000");
-      database.exec(begin);
+      await eventually(() => tries(() => database.exec(begin)), "nobody else holds the file");
       await pause(ms);
       database.exec("ROLLBACK");
     } finally {

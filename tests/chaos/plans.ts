@@ -18,13 +18,13 @@ export function redisPlan(seed: number, ms: number): Plan {
     store: "redis",
     seed,
     ms,
-    pauseMs: [50, 800],
+    pauseMs: [50, 1_200],
     longestMs: 5_000,
-    faults: {
-      ...{ kill: 6, stop: 3, freeze: 2 },
-      ...{ restart: 2, freezeRedis: 1, pauseRedis: 1, killClients: 2, forgetScripts: 1 },
-      ...{ cut: 12, dropReply: 20, silence: 1 },
-    },
+    lanes: [
+      { kill: 4, stop: 3, freeze: 1 },
+      { restart: 2, freezeRedis: 1, pauseRedis: 1, killClients: 2, forgetScripts: 1 },
+      { cut: 12, dropReply: 20, silence: 1 },
+    ],
   };
 }
 
@@ -35,9 +35,9 @@ export function sqlitePlan(seed: number, ms: number): Plan {
     store: "sqlite",
     seed,
     ms,
-    pauseMs: [100, 1_000],
+    pauseMs: [100, 1_500],
     longestMs: 2_000,
-    faults: { kill: 8, stop: 3, freeze: 3, lock: 2, read: 2 },
+    lanes: [{ kill: 4, stop: 2, freeze: 1 }, { lock: 1, read: 1 }],
   };
 }
 
@@ -56,7 +56,7 @@ export function killPlan(seed: number, store: Plan["store"]): Plan {
     // Far enough apart that each death is over before the next.
     pauseMs: [1_000, 1_400],
     mix: { kinds: { nap: 1 }, ways: { list: 1 }, napMs: 40, stallMs: 0 },
-    faults: { kill: 1 },
+    lanes: [{ kill: 1 }],
     maxFaults: 4,
   };
 }

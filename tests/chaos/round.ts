@@ -23,8 +23,9 @@ export interface Plan {
   readonly ms: number;
   readonly perSecond: number;
   readonly mix: Mix;
-  /** How often each fault comes, how many come at most, and the pause between two. */
-  readonly faults: Readonly<Record<string, number>>;
+  /** How often each fault comes; those of one lane come one after the other, lanes at once. */
+  readonly lanes: readonly Readonly<Record<string, number>>[];
+  /** How many faults a lane has at most, and the pause between two. */
   readonly maxFaults?: number;
   readonly pauseMs: readonly [min: number, max: number];
   readonly leaseMs: number;
@@ -150,10 +151,9 @@ export async function playRound(plan: Plan): Promise<Report> {
   await using stage = await openStage(plan, folder);
   await using direct = await createPool(stage.directUrl);
   await using arq = await createPool(stage.url);
-  const random = new Random(plan.seed);
   const workers = new Workers(ledgerFolder(folder), settingsOf(plan, stage.url));
   const stops: number[] = [];
-  const scene = { ...plan, workers, random, onStopped: (ms: number) => void stops.push(ms) };
+  const onStopped = (ms: number) => void stops.push(ms);
   const done: Record<string, number> = {};
   const ending = new AbortController();
   const load = new Load(arq, plan.mix, new Random(plan.seed + 1));
@@ -163,7 +163,11 @@ export async function playRound(plan: Plan): Promise<Report> {
     await workers.ready();
     const timer = setTimeout(() => ending.abort(), plan.ms);
     const loading = load.run(plan.jobs, plan.perSecond, ending.signal);
-    const doFaults = makeTrouble(plan, stage.faults(scene), random, done, ending.signal);
+    const doFaults = Promise.all(plan.lanes.map((weights, lane) => {
+      const random = new Random(plan.seed + 2 + lane);
+      const faults = stage.faults({ ...plan, workers, random, onStopped });
+      return makeTrouble({ plan, weights, faults, random, done, signal: ending.signal });
+    }));
     await loading;
     if (load.accepted.size + load.unknown.size >= plan.jobs) {
       while (!ending.signal.aborted && !await hasDrained()) await pause(50);
@@ -197,14 +201,19 @@ function settingsOf({ leaseMs, pollMs }: Plan, connection: string): WorkerSettin
   };
 }
 
+interface Lane {
+  readonly plan: Plan;
+  readonly weights: Readonly<Record<string, number>>;
+  readonly faults: Readonly<Record<string, Fault>>;
+  readonly random: Random;
+  /** How often each fault was done. */
+  readonly done: Record<string, number>;
+  readonly signal: AbortSignal;
+}
+
 /** Does faults one after the other, until the signal aborts. */
-async function makeTrouble(
-  { faults: weights, maxFaults = Infinity, pauseMs: [min, max], onFault }: Plan,
-  faults: Readonly<Record<string, Fault>>,
-  random: Random,
-  done: Record<string, number>,
-  signal: AbortSignal,
-): Promise<void> {
+async function makeTrouble({ plan, weights, faults, random, done, signal }: Lane): Promise<void> {
+  const { maxFaults = Infinity, pauseMs: [min, max], onFault } = plan;
   await pause(random.integer(min, max), signal);
   for (let count = 0; count < maxFaults && !signal.aborted; count++) {
     const name = random.weighted(weights);
