@@ -13,7 +13,7 @@ import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun } from "./job_run.ts";
 import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
-import type { ClaimReply, ClaimRequest, Store } from "./store.ts";
+import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
 import { within } from "./telemetry.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
@@ -242,9 +242,15 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return !this.#mayHaveWork && this.#phase === "running" && this.#room() > 0;
   }
 
+  /** One suspect at a time, unless it has let its worker live for as long as a lease. */
+  get #suspects(): SuspectRule | undefined {
+    if (this.#lastTry === undefined) return undefined;
+    const age = this.#suspect ? Date.now() - this.#suspect.startMs : Infinity;
+    return { lastTry: this.#lastTry, mayTake: age > this.settings.leaseMs };
+  }
+
   /** How many more jobs may be taken. */
   #room(): number {
-    if (this.#suspect) return 0;
     const { maxJobs, maxBurstJobs, burst } = this.settings;
     const free = maxJobs - this.#active.size - this.#claimed;
     const unrecorded = this.#held.size - this.#active.size;
@@ -275,7 +281,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
         this.#holder,
         limit,
         this.settings.leaseMs,
-        this.#lastTry,
+        this.#suspects,
       );
     } catch (error) {
       log.storeFailed("claim jobs", error);
@@ -351,7 +357,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   #end(ended: Ended): void {
     this.#active.delete(ended.run);
-    if (this.#suspect === ended.run) this.#suspect = undefined;
+    if (this.#suspect === ended.run) {
+      this.#suspect = undefined;
+      this.#mayHaveWork = true;
+    }
     this.#recorder.add(ended);
     if (this.#active.size === 0) this.#turn();
     else this.#askForTurn();
@@ -430,7 +439,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       holder: this.#holder,
       limit: 1,
       leaseMs: this.settings.leaseMs,
-      lastTry: this.#lastTry,
+      suspects: this.#suspects,
     };
   }
 

@@ -225,14 +225,15 @@ return replies
 /**
  * Takes due jobs and sets a lease on each.
  *
- * Arguments: token of this claim, lease ms, how many at most, the last try or "" for no such.
+ * Arguments: token of this claim, lease ms, how many at most, the last try or "" for no such, "1" if
+ * a suspect may be taken.
  *
  * Replies now, when the next entry is due or nil, the queue's length, then per job: id,
  * original score, payload (nil if expired, 0 if not a string), and `starts,hand-backs,abort,suspect`,
  * where 1 says that its abort was asked for, and that it is a suspect. The lock holds `<token>:<id>`.
  *
  * Guarantees: jobs of expired leases come first and keep their score; one that would begin its last
- * try or a later one is a suspect and comes alone; entries that somebody else has locked are passed
+ * try or a later one is a suspect, of which one is taken at the most; entries that somebody else has locked are passed
  * over; a key of a wrong type spoils one job, not the batch; an entry without a job but with a
  * result is removed; if due work is left, the next worker is woken. While the queue is paused, and
  * for a holder that has left, nothing is taken.
@@ -302,7 +303,7 @@ local function next_try(id)
   return count_of(counts[1]) + 1 - count_of(counts[2])
 end
 
--- Takes orphans, suspects last and one alone; returns whether there were suspects.
+-- Takes orphans, of suspects one at the most; returns the ids of those that it leaves.
 local function take_orphans()
   local suspects = {}
   while taken < limit do
@@ -326,12 +327,15 @@ local function take_orphans()
     if #gone > 0 then call('ZREM', LEASES, unpack(gone)) end
     take_all(ids, scores)
   end
-  if #suspects > 0 and taken == 0 then
-    local id, score = read_lease(suspects[1])
-    call('ZREM', LEASES, suspects[1])
-    take_all({id}, {score}, true)
+  local left = {}
+  for i, member in ipairs(suspects) do
+    local id, score = read_lease(member)
+    if i == 1 and taken < limit and ARGV[6] == '1' then
+      call('ZREM', LEASES, member)
+      take_all({id}, {score}, true)
+    else left[id] = true end
   end
-  return #suspects > 0
+  return left
 end
 
 -- A lock without an end would hold its job for ever: it counts as none.
@@ -339,8 +343,8 @@ local function is_locked(id, lock)
   return lock and call('PTTL', lock_key(id)) ~= -1
 end
 
--- Takes what is due and finds out when the next entry will be; locked ones are passed over.
-local function take_due()
+-- Takes what is due and finds out when the next entry will be; passes over what is locked or left.
+local function take_due(left)
   local passed = 0
   while true do
     local wanted = limit - taken
@@ -354,7 +358,7 @@ local function take_due()
     if #keys == 0 then return end
     for i, lock in ipairs(call('MGET', unpack(keys))) do
       local id = page[2 * i - 1]
-      if is_locked(id, lock) then passed = passed + 1
+      if left[id] or is_locked(id, lock) then passed = passed + 1
       elseif count == wanted then is_all = false break
       else count = count + 1 ids[count], scores[count] = id, page[2 * i] end
     end
@@ -364,8 +368,7 @@ local function take_due()
   end
 end
 
-if not take_orphans() then take_due()
-else next_due = call('ZCOUNT', QUEUE, '-inf', now) > 0 and now_text or next_future() end
+take_due(take_orphans())
 if next_due == now_text then wake() else call('DEL', WAKE) end
 if taken > 0 and tonumber(next_due or lease_end) >= tonumber(lease_end) then next_due = lease_end end
 reply[1], reply[2], reply[3] = now_text, next_due, call('ZCARD', QUEUE)

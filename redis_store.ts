@@ -44,6 +44,7 @@ import type {
   QueueEntry,
   Settled,
   Store,
+  SuspectRule,
   WakeLine,
 } from "./store.ts";
 import type { StoreInspection } from "./store_inspection.ts";
@@ -163,9 +164,9 @@ export class RedisStore implements Store {
     holder: string,
     limit: number,
     leaseMs: number,
-    lastTry?: number,
+    suspects?: SuspectRule,
   ): Promise<ClaimReply> {
-    const [token, ...terms] = claimArguments({ holder, limit, leaseMs, lastTry });
+    const [token, ...terms] = claimArguments({ holder, limit, leaseMs, suspects });
     const reply = await this.#run(scripts.claim, queueName, () => [token, ...terms]);
     return await this.#claimReply(queueName, token, list(reply));
   }
@@ -261,9 +262,9 @@ export class RedisStore implements Store {
       // A Sentinel's client spreads its commands over connections, a Cluster's may be redirected.
       canClaim: this.#target.kind === "single",
       wait: async (request) => {
+        holder = request?.holder ?? holder;
         if (!connection.isConnected) await connection.connect();
         if (!request) return await connection.once(pop, key, timeoutMs) !== null;
-        holder = request.holder;
         const [token, ...terms] = claimArguments(request);
         const claim = this.#call(scripts.claim, queueName, () => [token, ...terms]);
         const [popped, reply] = await connection.onceWithScript(pop, claim, timeoutMs);
@@ -512,9 +513,11 @@ function* batchesOf(
 }
 
 /** Begins with the claim's token. */
-function claimArguments({ holder, limit, leaseMs, lastTry }: ClaimRequest): [string, ...string[]] {
+function claimArguments({ holder, limit, leaseMs, suspects }: ClaimRequest): [string, ...string[]] {
   const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
-  return [token, String(leaseMs), String(Math.min(limit, BATCH)), optional(lastTry)];
+  const mayTake = suspects?.mayTake ? "1" : "0";
+  const most = String(Math.min(limit, BATCH));
+  return [token, String(leaseMs), most, optional(suspects?.lastTry), mayTake];
 }
 
 function againFlag(again: boolean): readonly Argument[] {

@@ -18,6 +18,7 @@ import type {
   NewProgress,
   ProgressReport,
   Settled,
+  SuspectRule,
 } from "./store.ts";
 import {
   type DueRow,
@@ -52,8 +53,8 @@ const LOCK_GAP_MS = 5;
 const PROGRESS_KEEP_MS = 600_000;
 /** The last instant of a `Date`. */
 const LAST_INSTANT = 8.64e15;
-/** More tries than any job has. */
-const NO_TRY = Number.MAX_SAFE_INTEGER;
+/** No job has as many tries. */
+const NO_SUSPECTS: SuspectRule = { lastTry: Number.MAX_SAFE_INTEGER, mayTake: false };
 /** A slot of a cron job that comes later than this is refused. */
 const SLOT_LATE_MS = 60_000;
 
@@ -135,7 +136,7 @@ export function claim(
   holder: string,
   limit: number,
   leaseMs: number,
-  lastTry = NO_TRY,
+  { lastTry, mayTake }: SuspectRule = NO_SUSPECTS,
 ): ClaimReply {
   const { sql, queue, now } = scope;
   const token = `${holder}:${crypto.randomUUID()}`;
@@ -149,16 +150,15 @@ export function claim(
   };
   const orphans = () => sql.findOrphans.all(queue, now, lastTry, limit - claims.length);
   while (takeAll(orphans()));
-  const suspect = claims.length < limit ? sql.findSuspect.get(queue, now, lastTry) : undefined;
-  if (suspect && claims.length === 0) {
-    const taken = take(scope, suspect, token, leaseMs);
-    if (taken) claims.push({ ...taken, isSuspect: true });
-  } else if (!suspect && claims.length < limit) {
+  const mayTakeOne = mayTake && claims.length < limit;
+  const suspect = mayTakeOne ? sql.findSuspect.get(queue, now, lastTry) : undefined;
+  const taken = suspect && take(scope, suspect, token, leaseMs);
+  if (taken) claims.push({ ...taken, isSuspect: true });
+  if (claims.length < limit) {
     while (takeAll(sql.findDue.all(queue, now, limit - claims.length)));
   }
   const reply = { ...queueState(scope), claims };
-  const isFull = claims.length === limit || suspect !== undefined;
-  if (!isFull || !hasDue(scope)) return reply;
+  if (claims.length < limit || !hasDue(scope)) return reply;
   scope.wakes = true;
   return { ...reply, nextDueMs: 0 };
 }
@@ -174,7 +174,7 @@ export function queueState(scope: Scope): ClaimReply {
 /** Whether a claim would find something, as far as one can tell without writing. */
 export function hasDue(scope: Scope): boolean {
   const { sql, queue, now } = scope;
-  return sql.findDue.get(queue, now, 1) !== undefined && !isPaused(scope);
+  return sql.anyDue.get(queue, now) !== undefined && !isPaused(scope);
 }
 
 function isPaused({ sql, queue }: Scope): boolean {

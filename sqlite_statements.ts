@@ -206,12 +206,19 @@ const SQL = {
     SELECT ${ORPHAN} FROM jobs
     WHERE queue = ? AND lease_until <= ? AND starts + 1 - handbacks >= ?
     ORDER BY lease_until, lease_score, job LIMIT 1`,
-  /** Jobs that are due, by score and then as they came; ids that are locked are passed over. */
+  /** Jobs that are due and no orphans, by score and then as they came; locked ids are passed over. */
   findDue: `
-    SELECT ${dueRow("jobs.score")} FROM jobs WHERE queue = ?1 AND score <= ?2 AND NOT EXISTS (
+    SELECT ${dueRow("jobs.score")} FROM jobs WHERE queue = ?1 AND score <= ?2
+    AND lease_until IS NULL AND NOT EXISTS (
       SELECT 1 FROM locks
       WHERE locks.space = jobs.space AND locks.job_id = jobs.job_id AND locks.expires_at > ?2
     ) ORDER BY jobs.score, job LIMIT ?3`,
+  /** Whether anything is due, orphans among it. */
+  anyDue: `
+    SELECT 1 FROM jobs WHERE queue = ?1 AND score <= ?2 AND NOT EXISTS (
+      SELECT 1 FROM locks
+      WHERE locks.space = jobs.space AND locks.job_id = jobs.job_id AND locks.expires_at > ?2
+    ) LIMIT 1`,
   /** The first score that is not due yet. */
   nextScore: `
     SELECT ${whole("score")} FROM jobs WHERE queue = ? AND score > ?
@@ -417,6 +424,7 @@ export interface Statements {
   >;
   readonly findSuspect: Query<[queue: number, now: number, lastTry: number], DueRow>;
   readonly findDue: Query<[queue: number, now: number, limit: number], DueRow>;
+  readonly anyDue: Query<[queue: number, now: number], object>;
   readonly nextScore: Query<[queue: number, now: number], { readonly score: number }>;
   readonly takeLease: Query<
     [

@@ -41,6 +41,7 @@ import type {
   QueueEntry,
   Settled,
   Store,
+  SuspectRule,
   WakeLine,
 } from "./store.ts";
 import type { StoreInspection } from "./store_inspection.ts";
@@ -141,7 +142,7 @@ export class SqliteStore implements Store {
     holder: string,
     limit: number,
     leaseMs: number,
-    lastTry?: number,
+    suspects?: SuspectRule,
   ): Promise<ClaimReply> {
     const database = this.#open;
     const place = { prefix: this.prefix, queueName };
@@ -153,7 +154,7 @@ export class SqliteStore implements Store {
     const claims: Claim[] = [];
     for (;;) {
       const most = Math.min(limit - claims.length, BATCH);
-      const take = (scope: Scope) => claim(scope, holder, most, leaseMs, lastTry);
+      const take = (scope: Scope) => claim(scope, holder, most, leaseMs, suspects);
       const reply = await database.readOrWrite(place, this.#target.timeoutMs, look, take);
       claims.push(...reply.claims);
       if (reply.claims.length < BATCH || claims.length === limit) return { ...reply, claims };

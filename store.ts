@@ -191,8 +191,16 @@ export interface ClaimRequest {
   readonly limit: number;
   /** Milliseconds for which each is leased. */
   readonly leaseMs: number;
-  /** From which try on an orphan is a suspect. */
-  readonly lastTry?: number;
+  /** Which orphans to be careful with; none without it. */
+  readonly suspects?: SuspectRule;
+}
+
+/** A job whose workers died until it is at try `lastTry` or beyond is a suspect. */
+export interface SuspectRule {
+  /** The try from which on an orphan is a suspect. */
+  readonly lastTry: number;
+  /** Whether one may be taken. */
+  readonly mayTake: boolean;
 }
 
 /** Called when a job has finished, with the encoded result if it is small. */
@@ -235,15 +243,15 @@ export interface Store extends AsyncDisposable {
   /**
    * Takes up to `limit` due jobs and sets a lease on each, under tokens that start with `holder`.
    *
-   * A job whose workers died until it is at try `lastTry` or beyond is a suspect, and is claimed by
-   * itself: so one that kills its worker takes no others with it to the end of their tries.
+   * Of suspects it takes one at the most: so one that kills its worker does not take others with
+   * it to the end of their tries.
    */
   claim(
     queueName: string,
     holder: string,
     limit: number,
     leaseMs: number,
-    lastTry?: number,
+    suspects?: SuspectRule,
   ): Promise<ClaimReply>;
   /** Renews leases; false stands for one that is lost. */
   renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]>;

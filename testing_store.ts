@@ -5,7 +5,7 @@
 import { decodeJob, type Deserializer } from "./serializer.ts";
 import { MEMORY } from "./sqlite_settings.ts";
 import { SqliteStore } from "./sqlite_store.ts";
-import type { ClaimReply, Finish, NewJob, Settled } from "./store.ts";
+import type { ClaimReply, Finish, NewJob, Settled, SuspectRule } from "./store.ts";
 
 /** A job that was enqueued, by the test, by a job or by a schedule. */
 export interface EnqueuedJob {
@@ -66,9 +66,9 @@ export class TestStore extends SqliteStore {
     holder: string,
     limit: number,
     leaseMs: number,
-    lastTry?: number,
+    suspects?: SuspectRule,
   ): Promise<ClaimReply> {
-    const reply = await super.claim(queueName, holder, limit, leaseMs, lastTry);
+    const reply = await super.claim(queueName, holder, limit, leaseMs, suspects);
     return { ...reply, nextDueMs: undefined, queued: reply.claims.length };
   }
 
