@@ -117,6 +117,12 @@ function readCredentials(text: string, problems: string[]): RedisSettings {
   }
 }
 
+/** A password whose @ was forgotten looks like a port; it must not be shown. */
+function shownPort(text: string | undefined): string {
+  if (text !== undefined && /^\d{1,5}$/.test(text)) return `, got ${show(text)}`;
+  return "; a user name and password stand before the host, followed by an @";
+}
+
 function readHosts(authority: string, scheme: string, problems: string[]): RedisSettings {
   const defaultPort = scheme === "redis+sentinel" ? 26_379 : 6_379;
   const hosts = authority.split(",").map((node) => {
@@ -125,7 +131,7 @@ function readHosts(authority: string, scheme: string, problems: string[]): Redis
     const host = match?.[1]?.replace(/^\[|\]$/g, "") || "localhost";
     const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
     if (!isPort(port)) {
-      problems.push(`the port of ${host} must be from 1 to 65535, got ${show(match?.[2])}`);
+      problems.push(`the port of ${host} must be from 1 to 65535${shownPort(match?.[2])}`);
     }
     return [host, port] as const;
   });

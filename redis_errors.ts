@@ -27,6 +27,7 @@ const CLUSTER_NODE =
 /** Errors that have no word of their own, by how they begin; the words are ours. */
 const WORDLESS = [
   ["ERR max number of clients ", "MAXCLIENTS"],
+  ["ERR The user executing the script can't ", "NOPERM"],
   ["ERR No such master ", "NOMASTER"],
   ["ERR unknown command 'SENTINEL'", "NOSENTINEL"],
 ] as const;

@@ -211,7 +211,11 @@ describe("Connection strings", () => {
       "a connection string starts with redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or sqlite:",
     ],
     ["redis://host:0", 'the port of host must be from 1 to 65535, got "0"'],
-    ["redis://host:port", 'the port of host must be from 1 to 65535, got "port"'],
+    [
+      "redis://host:password",
+      "the port of host must be from 1 to 65535; a user name and password stand before the host, " +
+      "followed by an @",
+    ],
     ["redis://[::1", 'a host must look like name:port, got "[::1"'],
     ["redis://host/one", 'the database must be a number, got "one"'],
     ["redis://host/%zz", "the path must be percent-encoded (write % as %25)"],
