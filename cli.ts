@@ -34,6 +34,7 @@
 import { dispose } from "@logtape/logtape";
 import process from "node:process";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
+import { ABORT, ENQUEUE, PAUSE, REMOVE, RESUME, RETRY } from "./cli_actions.ts";
 import {
   Arguments,
   checkOperands,
@@ -43,6 +44,7 @@ import {
   UsageError,
 } from "./cli_arguments.ts";
 import { type Command, EXIT, exitCodeOf, type Host, isTimeout, SIGNALS } from "./cli_host.ts";
+import { JOB, JOBS } from "./cli_jobs.ts";
 import { type LogFormat, reportFailure, setUpLog, wantsColours } from "./cli_log.ts";
 import { ReaderGone } from "./cli_output.ts";
 import { locateExport, missingPermission, placeIn } from "./cli_settings.ts";
@@ -57,6 +59,8 @@ const PROGRAM = "arq";
 
 const COMMANDS: readonly Command[] = [
   { spec: WORKER, run: runOrReload },
+  ...[JOBS, JOB],
+  ...[ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME],
 ];
 
 /** How failures are reported; the command's options may change it. */

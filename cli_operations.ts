@@ -35,7 +35,7 @@ export const WATCH_OPTIONS: readonly OptionSpec[] = [
 
 /** The epilog of commands on single jobs. */
 export const JOB_EXIT_CODES =
-  "Exit codes: 0 done, 1 failed, 2 bad usage, 3 no such job, 4 not in a state for it.";
+  "Exit codes: 0 done, 1 failed, 2 bad usage, 3 no such job, 4 in another state.";
 /** The epilog of commands that only look. */
 export const LOOK_EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 bad usage.";
 

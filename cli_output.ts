@@ -11,7 +11,6 @@ import {
   type Column,
   type Fact,
   factLines,
-  fitted,
   type Paint,
   tableLines,
 } from "./cli_tables.ts";
@@ -31,8 +30,11 @@ export interface OutputStyle {
 }
 
 const HOME = "\x1b[H";
+const NO_WRAP = "\x1b[?7l";
+const WRAP = "\x1b[?7h";
 const ERASE_LINE = "\x1b[K";
 const ERASE_BELOW = "\x1b[J";
+const DEFAULT_ROWS = 24;
 const BAR_WIDTH = 24;
 const REDRAW_MS = 100;
 
@@ -80,12 +82,10 @@ export class Output {
     this.#screen = [];
     try {
       await draw();
-      const width = this.#width ?? Infinity;
-      const rows = this.#screen.slice(0, Math.max((this.#stream.rows ?? 24) - 1, 1));
-      const lines = rows.map((line) => (line.includes("\x1b") ? line : fitted(line, width)));
-      await this.#write(
-        HOME + lines.map((line) => `${line}${ERASE_LINE}\n`).join("") + ERASE_BELOW,
-      );
+      const rows = known(this.#stream.rows) ?? DEFAULT_ROWS;
+      const lines = this.#screen.slice(0, Math.max(rows - 1, 1));
+      const picture = lines.map((line) => `${line}${ERASE_LINE}\n`).join("");
+      await this.#write(`${NO_WRAP}${HOME}${picture}${ERASE_BELOW}${WRAP}`);
     } finally {
       this.#screen = undefined;
     }
@@ -97,7 +97,7 @@ export class Output {
   }
 
   get #width(): number | undefined {
-    return this.#stream.isTTY ? this.#stream.columns : undefined;
+    return this.#stream.isTTY ? known(this.#stream.columns) : undefined;
   }
 
   /** Waits until it is written: nothing is lost when the program exits. */
@@ -109,6 +109,11 @@ export class Output {
       });
     });
   }
+}
+
+/** A terminal that does not know its size says 0. */
+function known(size: number | undefined): number | undefined {
+  return size === 0 ? undefined : size;
 }
 
 function painted(colour: Colour, text: string): string {

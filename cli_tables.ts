@@ -73,21 +73,22 @@ export function tableLines<Row>(
   const cells = rows.map((row) => columns.map(({ text }) => escapeUnsafe(text(row))));
   const heads = columns.map(({ head }) => head.toUpperCase());
   const widths = columnWidths(columns, [heads, ...cells], width);
-  const lineOf = (texts: readonly string[], colourOf: (at: number) => Colour | undefined) =>
-    columns.map((column, at) => {
-      const text = padded(fitted(texts[at] ?? "", widths[at] ?? 0), widths[at] ?? 0, column);
-      const isLast = at === columns.length - 1;
-      const shown = isLast && !column.isNumber ? text.trimEnd() : text;
+  const lineOf = (texts: readonly string[], colourOf: (at: number) => Colour | undefined) => {
+    const last = texts.findLastIndex((text) => text !== "");
+    return columns.slice(0, last + 1).map((column, at) => {
+      const text = aligned(fitted(texts[at] ?? "", widths[at] ?? 0), widths[at] ?? 0, column);
+      const shown = at === last ? text.trimEnd() : text;
       const colour = colourOf(at);
       return colour === undefined ? shown : paint(colour, shown);
     }).join(GAP);
+  };
   return [
     lineOf(heads, () => "dim"),
     ...rows.map((row, i) => lineOf(cells[i] ?? [], (at) => columns[at]?.colour?.(row))),
   ];
 }
 
-function padded(
+function aligned(
   text: string,
   width: number,
   { isNumber }: { readonly isNumber?: boolean },

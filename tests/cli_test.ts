@@ -2,6 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { describe, it } from "node:test";
+import { ABORT, ENQUEUE, PAUSE, REMOVE, RESUME, RETRY } from "../cli_actions.ts";
+import { commandHelp } from "../cli_arguments.ts";
+import { JOB, JOBS } from "../cli_jobs.ts";
+import { WORKER } from "../cli_worker.ts";
 import { createPool } from "../client.ts";
 import {
   Cli,
@@ -29,7 +33,17 @@ function assertUsage({ code, stdout, stderr }: CliEnd, message: RegExp): void {
 
 describe("arq", () => {
   it("has a help for the program and for each command that fits one screen", async () => {
-    for (const args of [["--help"], ["-h"], ["worker", "--help"], ["worker", SETTINGS, "-h"]]) {
+    const program = (await runCli(["--help"])).stdout;
+    const listed = [...program.matchAll(/^ {2}([a-z]+) .* {2}\S/gm)].map(([, name]) => name);
+    const commands = [JOBS, JOB, ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME];
+    const specs = [WORKER, ...commands.map(({ spec }) => spec)];
+    assert.deepEqual(listed, specs.map(({ name }) => name));
+    for (const spec of specs) {
+      const lines = commandHelp("arq", spec).split("\n");
+      assert.ok(lines.length < 24, `${lines.length} lines of ${spec.name}`);
+      assert.deepEqual(lines.filter((line) => line.length > 80), []);
+    }
+    for (const args of [["--help"], ["-h"], ["jobs", "--help"], ["worker", SETTINGS, "-h"]]) {
       const { code, stdout, stderr } = await runCli(args);
       const lines = stdout.trimEnd().split("\n");
       assert.ok(lines.length < 24, `${lines.length} lines`);

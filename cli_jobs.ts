@@ -1,0 +1,228 @@
+/**
+ * The commands `jobs` and `job`: which jobs there are, and all that is known of one.
+ * @module
+ */
+import { type Arguments, UsageError } from "./cli_arguments.ts";
+import type { Command } from "./cli_host.ts";
+import {
+  JOB_EXIT_CODES,
+  look,
+  LOOK_EXIT_CODES,
+  type Operation,
+  operation,
+  readRepetition,
+  WATCH_OPTIONS,
+} from "./cli_operations.ts";
+import { countText, durationText, readCount, readSince, timeText } from "./cli_quantities.ts";
+import type { Colour, Column } from "./cli_tables.ts";
+import type { JobFilter, JobView, JobViewStatus } from "./client.ts";
+import { displayText, displayValue } from "./display.ts";
+import { JobNotFound } from "./errors.ts";
+import { nearest, show } from "./validation.ts";
+
+/** Ids are shown whole unless they are absurd. */
+const ID_LIMIT = 100;
+const NAME_LIMIT = 60;
+const VALUE_LIMIT = 120;
+/** What the page of one job shows of a value. */
+const WHOLE_LIMIT = 20_000;
+const NOTHING = "-";
+
+// jobs
+
+const STATUSES: readonly JobViewStatus[] = [
+  "in_progress",
+  "queued",
+  "deferred",
+  "failed",
+  "complete",
+];
+const PAGE = 200;
+
+/** `jobs`: the jobs of a queue, with filters. */
+export const JOBS: Command = operation(
+  {
+    name: "jobs",
+    summary: "List the jobs of a queue, with filters.",
+    operands: [],
+    about: "",
+    options: [
+      {
+        name: "status",
+        value: "STATUS",
+        help: "Only in_progress, queued, deferred, failed or complete",
+      },
+      { name: "function", value: "NAME", help: "Only jobs of this function" },
+      {
+        name: "since",
+        value: "TIME",
+        help: "Only jobs ended, or enqueued, since 30m ago, or a date",
+      },
+      { name: "limit", value: "N", help: 'List up to N jobs, or "all": 50' },
+      ...WATCH_OPTIONS,
+    ],
+    epilog: LOOK_EXIT_CODES,
+  },
+  readJobList,
+  (op, { filter, limit, everyMs }) => look(op, everyMs, () => listJobs(op, filter(), limit)),
+);
+
+function readJobList(args: Arguments) {
+  const status = readStatus(args.value("status"));
+  const functionName = args.value("function");
+  const text = args.value("limit");
+  const limit = text === "all" ? Infinity : readCount("--limit", text, 1) ?? 50;
+  const everyMs = readRepetition(args);
+  readSince("--since", args.value("since"));
+  const filter = (): JobFilter => ({
+    status,
+    functionName,
+    since: readSince("--since", args.value("since")), // anew with each look
+  });
+  return { filter, limit, everyMs };
+}
+
+function readStatus(text: string | undefined): JobViewStatus | undefined {
+  if (text === undefined) return undefined;
+  const status = STATUSES.find((status) => status === text.replace("-", "_"));
+  if (status) return status;
+  const near = nearest(text, STATUSES);
+  const hint = near === undefined ? STATUSES.join(", ") : `did you mean ${near}?`;
+  throw new UsageError(`--status ${show(text)} is none: ${hint}`);
+}
+
+async function listJobs(
+  { arq, queueName, out, stop }: Operation,
+  filter: JobFilter,
+  limit: number,
+): Promise<void> {
+  const shown: JobView[] = [];
+  let [left, cursor]: [number, string | undefined] = [limit, undefined];
+  do {
+    stop.throwIfAborted();
+    const page = await arq.jobs({ ...filter, queueName, cursor, limit: Math.min(left, PAGE) });
+    cursor = page.cursor;
+    left -= page.jobs.length;
+    if (!out.isJson) shown.push(...page.jobs);
+    else for (const job of page.jobs) await out.json(job);
+  } while (cursor !== undefined && left > 0);
+  if (out.isJson) return;
+  if (shown.length === 0) return await out.lines(["no such jobs"]);
+  await out.table(JOB_COLUMNS, shown);
+  if (cursor === undefined) return;
+  const more = `more than ${countText(limit)} jobs; list them with --limit ${limit * 10}, or all`;
+  await out.lines([out.paint("dim", more)]);
+}
+
+const STATUS_COLOURS: Readonly<Record<JobViewStatus, Colour>> = {
+  in_progress: "cyan",
+  queued: "yellow",
+  deferred: "dim",
+  failed: "red",
+  complete: "green",
+};
+
+const JOB_COLUMNS: readonly Column<JobView>[] = [
+  { head: "job", text: ({ jobId }) => displayText(jobId, ID_LIMIT) },
+  {
+    head: "status",
+    text: ({ status }) => status,
+    colour: ({ status }) => STATUS_COLOURS[status],
+  },
+  { head: "try", isNumber: true, text: ({ jobTry }) => String(jobTry ?? NOTHING) },
+  { head: "when", text: (job) => whenText(job, Date.now()) },
+  { head: "call", isFlexible: true, text: callText },
+  {
+    head: "result",
+    isFlexible: true,
+    text: resultText,
+    colour: ({ success, problem }) => success === false || problem !== null ? "red" : undefined,
+  },
+];
+
+function whenText({ finishTime, dueAt, enqueueTime }: JobView, now: number): string {
+  if (finishTime !== null) return `ended ${distanceText(finishTime, now)}`;
+  if (dueAt !== null) return `due ${distanceText(dueAt, now)}`;
+  return enqueueTime === null ? NOTHING : `enqueued ${distanceText(enqueueTime, now)}`;
+}
+
+function distanceText(time: Date, now: number): string {
+  const ms = time.getTime() - now;
+  if (Number.isNaN(ms)) return "at no valid time";
+  return ms > 0 ? `in ${durationText(ms)}` : `${durationText(-ms)} ago`;
+}
+
+function callText({ functionName, args, kwargs }: JobView): string {
+  const positional = args.slice(0, 20).map((value) => displayValue(value, { limit: VALUE_LIMIT }));
+  const named = Object.entries(kwargs).slice(0, 20).map(([key, value]) =>
+    `${displayText(key, NAME_LIMIT)}=${displayValue(value, { limit: VALUE_LIMIT })}`
+  );
+  const call = `${nameText(functionName)}(${[...positional, ...named].join(", ")})`;
+  return displayText(call, VALUE_LIMIT);
+}
+
+function nameText(functionName: string | null): string {
+  return functionName === null ? "?" : displayText(functionName, NAME_LIMIT);
+}
+
+function resultText({ problem, success, result }: JobView): string {
+  if (problem !== null) return displayText(problem, VALUE_LIMIT);
+  if (success === null || result === null || result === undefined) return "";
+  return displayValue(result, { limit: VALUE_LIMIT });
+}
+
+// job
+
+/** `job`: all that is known of one job. */
+export const JOB: Command = operation(
+  {
+    name: "job",
+    summary: "Show one job: arguments, times, result, error.",
+    operands: ["ID"],
+    about: "",
+    options: WATCH_OPTIONS,
+    epilog: JOB_EXIT_CODES,
+  },
+  (args) => ({ jobId: args.operands[0] ?? "", everyMs: readRepetition(args) }),
+  (op, { jobId, everyMs }) => look(op, everyMs, () => printJob(op, jobId)),
+);
+
+async function printJob({ arq, queueName, out }: Operation, jobId: string): Promise<void> {
+  const job = await arq.jobView(jobId, { queueName });
+  if (job === null) throw noSuchJob(jobId, queueName);
+  if (out.isJson) return await out.json(job);
+  const { functionName, enqueueTime, dueAt, startTime, finishTime, jobTry, problem } = job;
+  const now = Date.now();
+  await out.facts([
+    ["job", displayText(job.jobId, WHOLE_LIMIT)],
+    ["status", job.status, STATUS_COLOURS[job.status]],
+    ["queue", displayText(job.queueName, WHOLE_LIMIT)],
+    ["function", functionName === null ? undefined : displayText(functionName, WHOLE_LIMIT)],
+    ["arguments", wholeText(job.args)],
+    ["keywords", Object.keys(job.kwargs).length > 0 ? wholeText(job.kwargs) : undefined],
+    ["tries", jobTry === null ? undefined : String(jobTry)],
+    ["enqueued", whenFact(enqueueTime, now)],
+    ["due", whenFact(dueAt, now)],
+    ["started", whenFact(startTime, now)],
+    ["ended", whenFact(finishTime, now)],
+    ["took", startTime && finishTime ? durationText(+finishTime - +startTime) : undefined],
+    ["result", job.success === true ? wholeText(job.result) : undefined],
+    ["error", job.success === false ? wholeText(job.result) : undefined, "red"],
+    ["problem", problem === null ? undefined : displayText(problem, WHOLE_LIMIT)],
+  ]);
+}
+
+/** The error for a job of which nothing is there. */
+export function noSuchJob(jobId: string, queueName: string): JobNotFound {
+  return new JobNotFound(
+    `There is no job ${displayText(jobId)} in queue ${displayText(queueName)}, and no result of it`,
+  );
+}
+
+function wholeText(value: unknown): string {
+  return displayValue(value, { limit: WHOLE_LIMIT, isMultiline: true });
+}
+
+function whenFact(time: Date | null, now: number): string | undefined {
+  return time === null ? undefined : `${timeText(time)} (${distanceText(time, now)})`;
+}
