@@ -19,12 +19,12 @@ async function endsBesidePoison(connection: string, folder: Folder) {
     connection,
     maxTries: TRIES,
     maxJobs: 20,
-    lease: 300,
+    lease: 1_000, // A neighbour that takes longer would let the next of its kind begin.
     pollDelay: 100,
   });
   await using arq = await createPool(connection);
   const poison = await arq.enqueueJob("poison", [0]);
-  const requests = Array.from({ length: NEIGHBOURS }, (_, i) => ({ name: "nap", args: [i, 100] }));
+  const requests = Array.from({ length: NEIGHBOURS }, (_, i) => ({ name: "nap", args: [i, 20] }));
   const neighbours = await arq.enqueueJobs(requests);
   try {
     workers.start(3);
