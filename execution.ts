@@ -25,6 +25,8 @@ export interface Executor {
   readonly now: number | undefined;
   /** Called when the time is set by which the run must end. */
   onDeadline(run: JobRun): void;
+  /** Called with what a function tells of its progress. */
+  onProgress(run: JobRun, value: unknown): void;
 }
 
 /** Runs a claimed job through all its steps; never rejects. */
@@ -169,8 +171,10 @@ class RunContext {
   readonly kwargs: Readonly<Record<string, unknown>>;
   readonly arq: ArqClient;
   readonly #run: JobRun;
+  readonly #executor: Executor;
 
-  constructor(run: JobRun, { settings, state }: Executor) {
+  constructor(run: JobRun, executor: Executor) {
+    const { settings, state } = executor;
     const { claim, record, jobTry } = run;
     this.jobId = claim.jobId;
     this.jobTry = jobTry;
@@ -181,12 +185,19 @@ class RunContext {
     this.kwargs = record.k;
     this.arq = settings.client;
     this.#run = run;
+    this.#executor = executor;
     Object.defineProperties(this, RunContext.#lazy);
     Object.assign(this, state);
   }
 
   static #runOf(ctx: RunContext): JobRun {
     return ctx.#run;
+  }
+
+  static #progressOf(ctx: RunContext): (value: unknown) => void {
+    const executor = ctx.#executor;
+    const run = ctx.#run;
+    return (value) => executor.onProgress(run, value);
   }
 
   /** Made when first asked for; on the object itself, so that a copy by spread has them too. */
@@ -201,6 +212,12 @@ class RunContext {
       enumerable: true,
       get(this: RunContext): JobLogger {
         return jobLogger.with({ jobId: this.jobId, function: this.functionName });
+      },
+    },
+    progress: {
+      enumerable: true,
+      get(this: RunContext): (value: unknown) => void {
+        return RunContext.#progressOf(this);
       },
     },
   };

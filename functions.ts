@@ -43,6 +43,14 @@ export interface JobMeta {
   readonly kwargs: Readonly<Record<string, unknown>>;
   /** Logs with LogTape under `["arq", "job"]`, with the job's id and function attached. */
   readonly logger: JobLogger;
+  /**
+   * Tells those who watch the job how far it is, by any value that can travel.
+   *
+   * It may be called as often as one likes: it only notes the value. At most ten times a second,
+   * and before the job's end is recorded, the last one is sent as it is then. Whatever goes wrong
+   * with that is logged, and never harms the job.
+   */
+  readonly progress: (value: unknown) => void;
 }
 
 /** The fields that the worker's state must not have. */
@@ -57,6 +65,7 @@ export const CONTEXT_FIELDS: readonly (keyof JobMeta)[] = [
   "arq",
   "kwargs",
   "logger",
+  "progress",
 ];
 
 /**

@@ -44,9 +44,13 @@ export type Report = End | {
   readonly level: keyof JobLogger;
   readonly message: string;
   readonly properties: Record<string, unknown>;
+} | {
+  readonly kind: "progress";
+  /** As `encodeProgress` writes it. */
+  readonly record: Uint8Array;
 };
 
-const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>(["end", "retry", "log"]);
+const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>(["end", "retry", "log", "progress"]);
 
 const MARK_SIZE = 8;
 const HEADER_SIZE = MARK_SIZE + 8;

@@ -19,6 +19,7 @@ import {
 import {
   decodeJob,
   type Deserializer,
+  encodeProgress,
   encodeResult,
   type JobRecord,
   portable,
@@ -98,15 +99,20 @@ class Child {
       const end = { ...job, a: [], k: {}, s, r, st: 0, ft: 0, q: facts.queueName, id: facts.jobId };
       return { kind: "end", record: encodeResult(end, jobSerializer) };
     };
+    const tell = (report: Report) => this.#tell(report);
+    const progress = new Progress((value) => tellProgress(tell, value, jobSerializer));
     try {
       const fn = await this.#find(exportName);
-      const ctx = contextOf(job, facts, this.#controller.signal, (report) => this.#tell(report));
-      this.#tell(ended(true, await withinCarrier(job.tc, () => fn(ctx, ...job.a))));
+      const ctx = contextOf(job, facts, this.#controller.signal, progress, tell);
+      const result = await withinCarrier(job.tc, () => fn(ctx, ...job.a));
+      progress.end();
+      tell(ended(true, result));
     } catch (error) {
+      progress.end();
       if (error instanceof Retry) {
         const { deferMs } = error;
-        this.#tell({ kind: "retry", deferMs, cause: portable(error.cause) });
-      } else this.#tell(ended(false, error));
+        tell({ kind: "retry", deferMs, cause: portable(error.cause) });
+      } else tell(ended(false, error));
     }
   }
 
@@ -134,10 +140,64 @@ function writeSome(bytes: Uint8Array): number {
   }
 }
 
+/** The pause between two values: the worker sends no more anyway. */
+const PROGRESS_PAUSE_MS = 100;
+
+/** What a function tells of its progress: passed on at once, also while it never gives way, but not often. */
+class Progress {
+  readonly #tell: (value: unknown) => void;
+  #waiting: { readonly value: unknown } | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #nextAt = 0;
+  #isOver = false;
+
+  constructor(tell: (value: unknown) => void) {
+    this.#tell = tell;
+  }
+
+  note(value: unknown): void {
+    if (this.#isOver) return;
+    this.#waiting = { value };
+    const waitMs = this.#nextAt - performance.now();
+    if (waitMs <= 0) this.#pass();
+    else this.#timer ??= setTimeout(() => this.#pass(), waitMs);
+  }
+
+  /** Passes the last value on; nothing that comes later counts. */
+  end(): void {
+    this.#pass();
+    this.#isOver = true;
+  }
+
+  #pass(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#nextAt = performance.now() + PROGRESS_PAUSE_MS;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (waiting) this.#tell(waiting.value);
+  }
+}
+
+/** A progress that cannot travel is said in the log, and does no harm. */
+function tellProgress(
+  tell: (report: Report) => void,
+  value: unknown,
+  serializer: Serializer | undefined,
+): void {
+  try {
+    tell({ kind: "progress", record: encodeProgress(value, serializer) });
+  } catch (error) {
+    const { message: reason } = error as Error;
+    tell({ kind: "log", level: "warn", message: "{reason}", properties: { reason } });
+  }
+}
+
 function contextOf(
   job: JobRecord,
   facts: JobFacts,
   signal: AbortSignal,
+  progress: Progress,
   tell: (report: Report) => void,
 ): IsolatedContext {
   const log = (level: keyof JobLogger) => (message: string, properties = {}) => {
@@ -150,6 +210,7 @@ function contextOf(
     functionName: job.f,
     kwargs: job.k,
     signal,
+    progress: (value) => progress.note(value),
     logger: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") },
   };
 }

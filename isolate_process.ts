@@ -43,6 +43,7 @@ const LAST_LINES = 10;
 /** What is under way in a process. */
 interface Call {
   readonly ctx: JobMeta;
+  readonly onProgress: (record: Uint8Array) => void;
   resolve(end: End): void;
   reject(error: unknown): void;
 }
@@ -84,11 +85,15 @@ export class IsolateProcess {
     return this.#call !== undefined;
   }
 
-  /** Has it run a job; `ctx` takes what the function says meanwhile. */
-  async run(order: Order & { readonly kind: "run" }, ctx: JobMeta): Promise<End> {
+  /** Has it run a job; `ctx` takes what the function logs, `onProgress` how far it is. */
+  async run(
+    order: Order & { readonly kind: "run" },
+    ctx: JobMeta,
+    onProgress: (record: Uint8Array) => void,
+  ): Promise<End> {
     const { promise, resolve, reject } = Promise.withResolvers<End>();
     this.jobs++;
-    this.#call = { ctx, resolve, reject };
+    this.#call = { ctx, onProgress, resolve, reject };
     this.#send(order);
     const tell = () => this.#send({ kind: "abort", reason: ctx.signal.reason });
     ctx.signal.addEventListener("abort", tell);
@@ -154,6 +159,7 @@ export class IsolateProcess {
     const call = this.#call;
     if (!call) return; // Said by what a job has left running.
     if (message.kind === "log") call.ctx.logger[message.level](message.message, message.properties);
+    else if (message.kind === "progress") call.onProgress(message.record);
     else {
       this.#call = undefined;
       call.resolve(message);

@@ -9,6 +9,7 @@ import { commandFor, excessFlags, missingFlag } from "./isolate_command.ts";
 import type { IsolateSettings } from "./isolate_options.ts";
 import { IsolateProcess } from "./isolate_process.ts";
 import {
+  decodeProgress,
   decodeResult,
   type Deserializer,
   encodeJob,
@@ -91,16 +92,28 @@ export class Place implements Disposable {
   async run(record: JobRecord, ctx: JobMeta): Promise<unknown> {
     const { jobId, jobTry, score, queueName } = ctx;
     this.#process = this.#pool.take();
-    const end = await this.#process.run({
-      kind: "run",
-      exportName: this.#exportName,
-      record: encodeJob({ ...record, tc: activeCarrier() }, this.#codec?.serializer),
-      facts: { jobId, jobTry, score, queueName },
-    }, ctx);
+    const end = await this.#process.run(
+      {
+        kind: "run",
+        exportName: this.#exportName,
+        record: encodeJob({ ...record, tc: activeCarrier() }, this.#codec?.serializer),
+        facts: { jobId, jobTry, score, queueName },
+      },
+      ctx,
+      (progress) => this.#passOn(progress, ctx),
+    );
     if (end.kind === "retry") throw new Retry({ defer: end.deferMs, cause: end.cause });
     const { s: isSuccess, r: result } = decodeResult(end.record, this.#codec?.deserializer);
     if (!isSuccess) throw result;
     return result;
+  }
+
+  #passOn(progress: Uint8Array, ctx: JobMeta): void {
+    try {
+      ctx.progress(decodeProgress(progress, this.#codec?.deserializer));
+    } catch (error) {
+      ctx.logger.warn("{reason}", { reason: (error as Error).message });
+    }
   }
 
   [Symbol.dispose](): void {

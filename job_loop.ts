@@ -12,6 +12,7 @@ import type { JobOutcome } from "./functions.ts";
 import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun } from "./job_run.ts";
+import { ProgressReporter } from "./progress_reporter.ts";
 import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
 import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
 import { within } from "./telemetry.ts";
@@ -56,6 +57,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   readonly #done = Promise.withResolvers<void>();
   readonly #stopped = new AbortController();
   readonly #recorder: JobRecorder;
+  readonly #reporter: ProgressReporter;
   #listener: WakeListener | undefined;
   #phase: Phase = "running";
   #failure: QueueConnectionError | undefined;
@@ -97,6 +99,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       onGone: (run) => this.#held.delete(run.claim.token),
       onProgress: () => this.#onRecorded(),
     });
+    this.#reporter = new ProgressReporter(settings);
   }
 
   /** How many jobs are running. */
@@ -124,6 +127,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     });
     using _closing = this.#store.onClose(() => this.#onClose());
     using _recorder = this.#recorder;
+    using _reporter = this.#reporter;
     using listener = new WakeListener(this.#store.openWakeLine(this.settings.queueName), this);
     this.#listener = listener;
     void listener.run();
@@ -188,6 +192,11 @@ export class JobLoop implements Executor, Counters, Sleeper {
     clearTimeout(this.#deadlineTimer);
     const delay = Math.min(run.deadline - performance.now(), LONGEST_TIMER_MS);
     this.#deadlineTimer = setTimeout(() => this.#enforceDeadlines(), Math.max(0, delay));
+  }
+
+  /** Takes what a function tells of its progress, until its end is to be recorded. */
+  onProgress(run: JobRun, value: unknown): void {
+    if (this.#active.has(run)) this.#reporter.report(run, value);
   }
 
   #enforceDeadlines(): void {
@@ -352,6 +361,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       const end = () => onJobEnd(ctx, outcome);
       await callHook("onJobEnd", () => run.untilAbandoned(within(run.telemetry, end)));
     }
+    if (this.#reporter.isTelling(run)) await this.#reporter.settle(run);
     this.#end(ended);
   }
 

@@ -13,8 +13,20 @@ import {
   type Serializer,
 } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import type { Store } from "./store.ts";
+import type { JobSnapshot, Store } from "./store.ts";
 import { checkOptions } from "./validation.ts";
+
+/**
+ * Where a job is in its life.
+ *
+ * - `deferred`: in the queue, not due yet; becomes `queued` when its time has come.
+ * - `queued`: in the queue and due; a worker's claim makes it `in_progress`.
+ * - `in_progress`: a worker holds its lease; ends `complete`, or goes back to `queued` or
+ *   `deferred` by a retry, a hand-back, or a lease that ran out.
+ * - `complete`: its result is there, until `keepResult` has passed; then `not_found`.
+ * - `not_found`: never enqueued, or nothing is left of it.
+ */
+export type JobStatus = "deferred" | "queued" | "in_progress" | "complete" | "not_found";
 
 /** What was enqueued. */
 export interface JobDef {
@@ -70,7 +82,7 @@ export interface JobSource {
 
 const logger = getLogger(["arq", "client"]);
 /** News of a job that is already gone from the store arrives within this time, or never. */
-const LATE_NEWS_MS = 100;
+export const LATE_NEWS_MS = 100;
 
 /** The public form of an encoded job. */
 export function jobDef(jobId: string, record: JobRecord, score: number | null): JobDef {
@@ -95,6 +107,14 @@ export function jobResult(record: ResultRecord): JobResult {
     finishTime: new Date(record.ft),
     queueName: record.q,
   };
+}
+
+/** Where a job is, by what the store knows of it. */
+export function statusOf({ result, locked, hasPayload, score, now }: JobSnapshot): JobStatus {
+  if (result) return "complete";
+  if (locked && (hasPayload || score !== undefined)) return "in_progress";
+  if (score === undefined) return "not_found";
+  return score > now ? "deferred" : "queued";
 }
 
 /** Returns a successful result's value; throws a failed one's error. */
@@ -174,7 +194,8 @@ async function lookForResult(
   return result ?? (hasPayload || locked || score !== undefined ? undefined : null);
 }
 
-function notFound(jobId: string, queueName: string): ResultNotFound {
+/** The error of whoever waits for a job that is not there. */
+export function notFound(jobId: string, queueName: string): ResultNotFound {
   return new ResultNotFound(
     `Job ${jobId} is not in queue "${queueName}" and has no result: it was never enqueued, has ` +
       "expired, or its function does not keep results",

@@ -29,6 +29,8 @@ export class JobRun {
   readonly startMs: number = Date.now();
   /** When it has to be stopped, or abandoned once it was; milliseconds of `performance.now()`. */
   deadline: number = Infinity;
+  /** How many times something was told of its progress. */
+  reports = 0;
   /** What the function got as its first parameter, if it came so far. */
   ctx: JobMeta | undefined;
   /** Who tells of the run, if anybody listens. */

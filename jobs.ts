@@ -3,6 +3,7 @@
  * @module
  */
 import { JobAborted, ResultNotFound } from "./errors.ts";
+import { checkEventOptions, type EventOptions, type JobEvent, JobEvents } from "./job_events.ts";
 import {
   checkResultOptions,
   type JobDef,
@@ -10,12 +11,15 @@ import {
   type JobResult,
   jobResult,
   type JobSource,
+  type JobStatus,
   type ResultOptions,
+  statusOf,
   unwrap,
   waitForResult,
 } from "./job_results.ts";
 import {
   decodeJob,
+  decodeProgress,
   decodeResult,
   encodeResult,
   type JobRecord,
@@ -23,19 +27,16 @@ import {
 } from "./serializer.ts";
 import type { JobSnapshot } from "./store.ts";
 
-export type { JobDef, JobResult, JobSource, ResultOptions } from "./job_results.ts";
-
-/**
- * Where a job is in its life.
- *
- * - `deferred`: in the queue, not due yet; becomes `queued` when its time has come.
- * - `queued`: in the queue and due; a worker's claim makes it `in_progress`.
- * - `in_progress`: a worker holds its lease; ends `complete`, or goes back to `queued` or
- *   `deferred` by a retry, a hand-back, or a lease that ran out.
- * - `complete`: its result is there, until `keepResult` has passed; then `not_found`.
- * - `not_found`: never enqueued, or nothing is left of it.
- */
-export type JobStatus = "deferred" | "queued" | "in_progress" | "complete" | "not_found";
+export type {
+  EventOptions,
+  JobEvent,
+  JobFinished,
+  JobProgress,
+  JobQueued,
+  JobRetried,
+  JobStarted,
+} from "./job_events.ts";
+export type { JobDef, JobResult, JobSource, JobStatus, ResultOptions } from "./job_results.ts";
 
 /** Results of jobs that were aborted before they ran are kept this long. */
 const KEEP_ABORTED_MS = 3_600_000;
@@ -97,11 +98,66 @@ export class Job<Result = unknown> {
 
   /** Where the job is in its life. */
   async status(): Promise<JobStatus> {
-    const { result, locked, hasPayload, score, now } = await this.#lookUp(false);
-    if (result) return "complete";
-    if (locked && (hasPayload || score !== undefined)) return "in_progress";
-    if (score === undefined) return "not_found";
-    return score > now ? "deferred" : "queued";
+    return statusOf(await this.#lookUp(false));
+  }
+
+  /**
+   * What the job's function told last by `ctx.progress`; undefined if it told nothing. Does not wait.
+   *
+   * The value stays for some minutes after the job's end.
+   *
+   * @throws {DeserializationError} if it cannot be read.
+   */
+  async progress(): Promise<unknown> {
+    const report = await this.#source.store.readProgress(this.jobId);
+    return report && decodeProgress(report.value, this.#source.deserializer);
+  }
+
+  /**
+   * Watches the job: yields its steps as they happen, and ends with the last one, `finished`.
+   *
+   * The first event says where the job is at the beginning: `queued`, `started` or `finished`. Every
+   * later step follows, in order, for as long as the connection is there. After a lost connection
+   * the watching goes on by itself; what happened meanwhile comes as one event that says where the
+   * job is then, so starts, retries and progress may be missed, but never the end.
+   *
+   * Whoever is slow gets the latest progress, and every other step. Leaving the loop or aborting
+   * the `signal` ends the watching and frees what it took.
+   *
+   * @example
+   * ```ts
+   * import { createPool, type JobContext, Worker } from "@arq/arq";
+   *
+   * const functions = {
+   *   count: (ctx: JobContext, to: number): number => {
+   *     for (let n = 1; n <= to; n++) ctx.progress(n / to);
+   *     return to;
+   *   },
+   * };
+   * await using worker = new Worker({ functions, connection: "redis://localhost:6379" });
+   * const running = worker.run();
+   *
+   * await using arq = await createPool<typeof functions>("redis://localhost:6379");
+   * const job = await arq.enqueueJob("count", [1000]);
+   * for await (const event of job.events()) {
+   *   if (event.kind === "progress") console.log(event.value); // 1: the last value is never lost
+   *   if (event.kind === "finished" && event.success) console.log(event.result); // 1000
+   * }
+   *
+   * await worker.close();
+   * await running;
+   * ```
+   *
+   * @throws {ResultNotFound} from the loop, if there is neither a job nor a result.
+   * @throws {QueueConnectionError} from the loop, if the store cannot be reached at the beginning,
+   * or the client is closed.
+   * @throws {TypeError} if an option is unknown or has a bad value.
+   */
+  events(
+    options: EventOptions = {},
+  ): AsyncIterableIterator<JobEvent<Result>, undefined, void> & AsyncDisposable {
+    checkEventOptions(options);
+    return new JobEvents<Result>(this.#source, this, options);
   }
 
   /**

@@ -66,7 +66,20 @@ export {
 } from "./functions.ts";
 export type * from "./inspection.ts";
 export type { IsolateOptions, IsolatePermissions } from "./isolate_options.ts";
-export { Job, type JobDef, type JobResult, type JobStatus, type ResultOptions } from "./jobs.ts";
+export {
+  type EventOptions,
+  Job,
+  type JobDef,
+  type JobEvent,
+  type JobFinished,
+  type JobProgress,
+  type JobQueued,
+  type JobResult,
+  type JobRetried,
+  type JobStarted,
+  type JobStatus,
+  type ResultOptions,
+} from "./jobs.ts";
 export type { CommandRetry, ExistingClient, RedisSettings } from "./redis_settings.ts";
 export { deserialize, type Deserializer, serialize, type Serializer } from "./serializer.ts";
 export type * from "./typed_names.ts";

@@ -13,9 +13,9 @@ import { LOOK_UP, PROGRESS_KEEP_MS, script, TELL } from "./redis_scripts.ts";
  */
 const OBSERVE = LOOK_UP + String.raw`
 local watched = ops_key('watched')
-redis.call('ZREMRANGEBYSCORE', watched, '-inf', now)
-redis.call('ZADD', watched, string.format('%.0f', now + ARGV[4]), id)
-if redis.call('PTTL', watched) < tonumber(ARGV[4]) then redis.call('PEXPIRE', watched, ARGV[4]) end
+call('ZREMRANGEBYSCORE', watched, '-inf', now)
+call('ZADD', watched, format('%.0f', now + ARGV[4]), id)
+if call('PTTL', watched) < tonumber(ARGV[4]) then call('PEXPIRE', watched, ARGV[4]) end
 known[7] = read(starts_key(id))
 known[8] = read(progress_key(id))
 return known
@@ -30,16 +30,12 @@ return known
  */
 const REPORT = TELL + String.raw`
 local keep = ARGV[2] + ${PROGRESS_KEEP_MS}
-local watched = ops_key('watched')
-local has_watchers = redis.call('EXISTS', watched) == 1
 for i = 3, #ARGV, 6 do
   local id, starts, nth, value = ARGV[i], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   if is_mine(id, ARGV[i + 1], ARGV[i + 2]) then
-    local report = string.format('%.0f,%s,%s:', now, starts, nth) .. value
-    redis.call('SET', progress_key(id), report, 'PX', keep)
-    if has_watchers and redis.pcall('ZSCORE', watched, id) then
-      tell('progress', id, starts, nth, value)
-    end
+    local report = format('%.0f,%s,%s:', now, starts, nth) .. value
+    call('SET', progress_key(id), report, 'PX', keep)
+    tell_watchers('progress', id, starts, nth, value)
   end
 end
 return 1

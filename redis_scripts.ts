@@ -122,6 +122,10 @@ local function tell(kind, id, starts, number, value)
   local head = format('%s,%.0f,%d,%s,%d:', kind, now, starts, number, #id)
   redis.pcall('PUBLISH', QUEUE .. ':events', head .. id .. (value or ''))
 end
+
+local function tell_watchers(kind, id, starts, number, value)
+  if redis.pcall('ZSCORE', ops_key('watched'), id) then tell(kind, id, starts, number, value) end
+end
 `;
 
 /** What a job has reported is kept this much longer than the lease it is renewed with. */
@@ -508,7 +512,7 @@ return table.concat(replies)
  */
 const GIVE_BACK = TELL + String.raw`
 write_even_when_full()
-local replies, has_watchers = {}, call('EXISTS', ops_key('watched')) == 1
+local replies = {}
 for i = 3, #ARGV, 6 do
   local id, score, delay = ARGV[i], ARGV[i + 2], ARGV[i + 3]
   local reply = '0'
@@ -518,9 +522,7 @@ for i = 3, #ARGV, 6 do
     call('SET', starts_key(id), ARGV[i + 4], 'EX', 88400)
     if ARGV[i + 5] == '1' then count_handback(id) end
     wake_for(tonumber(due))
-    if has_watchers and redis.pcall('ZSCORE', ops_key('watched'), id) then
-      tell('retried', id, ARGV[i + 4], due)
-    end
+    tell_watchers('retried', id, ARGV[i + 4], due)
     local ttl = call('PTTL', job_key(id))
     reply = delay ~= '' and ttl ~= -1 and tonumber(due) - now > ttl and '2' or '1'
   end
@@ -538,7 +540,7 @@ return table.concat(replies)
  *
  * Replies how many it released. That the worker has left is forgotten: it has no claims under way.
  */
-const RELEASE_UNKNOWN = String.raw`
+const RELEASE_UNKNOWN = TELL + String.raw`
 write_even_when_full()
 local holder, known, released = ARGV[2], {}, 0
 for i = 3, #ARGV do known[ARGV[i]] = true end
@@ -548,6 +550,7 @@ for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
   if type(lock) == 'string' and string.sub(lock, 1, #holder) == holder and not known[lock] then
     return_to_queue(id, score, score)
     count_handback(id)
+    tell_watchers('retried', id, tonumber(redis.pcall('GET', starts_key(id)) or 0) or 0, score)
     released = released + 1
   end
 end

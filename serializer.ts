@@ -66,6 +66,7 @@ const RECORD_NAMES: ReadonlyMap<Key, string> = new Map([
   ["a", "args"],
   ["k", "kwargs"],
   ["r", "result"],
+  ["p", "progress"],
 ]);
 
 /**
@@ -110,7 +111,7 @@ export function deserialize(bytes: Uint8Array): unknown {
 export function encodeJob(record: JobRecord, serializer?: Serializer): Uint8Array {
   const { t, f, a, k, et, tc } = record;
   const fields = tc === undefined ? { t, f, a, k, et } : { t, f, a, k, et, tc };
-  return encodeRecord(fields, serializer);
+  return encodeRecord(`"${f}"`, fields, serializer);
 }
 
 /**
@@ -139,11 +140,12 @@ export function encodeResult(record: ResultRecord, serializer?: Serializer): Uin
   const { t, f, a, k, et, s, st, ft, q, id, cut } = record;
   const r = s ? record.r : describeFailure(record.r, canTravel);
   const fields = { t, f, a, k, et, s, r, st, ft, q, id, ...(cut && { cut }) };
-  if (s) return encodeRecord(fields, serializer);
+  const name = `"${f}"`;
+  if (s) return encodeRecord(name, fields, serializer);
   try {
-    return encodeRecord(fields, serializer);
+    return encodeRecord(name, fields, serializer);
   } catch {
-    return encodeRecord(withoutOddities(fields, r as ErrorFields), serializer);
+    return encodeRecord(name, withoutOddities(fields, r as ErrorFields), serializer);
   }
 }
 
@@ -175,20 +177,46 @@ export function decodeResult(bytes: Uint8Array, deserializer?: Deserializer): Re
   }
 }
 
-function encodeRecord(fields: Fields, serializer: Serializer | undefined): Uint8Array {
+/**
+ * Turns what a job tells of its progress into bytes, by `serializer` if there is one.
+ *
+ * @throws {SerializationError} if it cannot travel; the message names the path, such as
+ * `progress.socket`. Also if `serializer` throws or returns no bytes.
+ */
+export function encodeProgress(value: unknown, serializer?: Serializer): Uint8Array {
+  return encodeRecord("the progress", { p: value }, serializer);
+}
+
+/**
+ * Turns the bytes of {@linkcode encodeProgress} into the value, by `deserializer` if there is one.
+ *
+ * @throws {DeserializationError} if they cannot be read.
+ */
+export function decodeProgress(bytes: Uint8Array, deserializer?: Deserializer): unknown {
+  try {
+    return decodeRecord(bytes, deserializer).p;
+  } catch (error) {
+    throw unreadable("progress", error);
+  }
+}
+
+/** Turns a record, which messages call `what`, into bytes. */
+function encodeRecord(
+  what: string,
+  fields: Fields,
+  serializer: Serializer | undefined,
+): Uint8Array {
   if (serializer === undefined) return encode(fields, RECORD_NAMES);
   let bytes: unknown;
   try {
     bytes = serializer(fields);
   } catch (error) {
-    const message = `Cannot serialize "${fields.f}": the serializer threw ${textOf(error)}`;
+    const message = `Cannot serialize ${what}: the serializer threw ${textOf(error)}`;
     throw new SerializationError(message, { cause: error });
   }
   if (bytes instanceof Uint8Array) return bytes;
   throw new SerializationError(
-    `Cannot serialize "${fields.f}": the serializer must return a Uint8Array, got ${
-      typeName(bytes)
-    }`,
+    `Cannot serialize ${what}: the serializer must return a Uint8Array, got ${typeName(bytes)}`,
   );
 }
 

@@ -264,8 +264,10 @@ export function releaseUnknown(scope: Scope, holder: string, known: readonly Lea
   const lost = sql.findHeld.all(queue, now).filter(({ token }) =>
     token !== null && token.startsWith(start) && !tokens.has(token)
   );
-  for (const { job, lease_score, starts } of lost) {
+  for (const row of lost) {
+    const { job, lease_score, starts } = row;
     sql.giveBack.run(lease_score, starts, 1, job);
+    tell(scope, row, row.job_id, "retried", starts, lease_score, null);
   }
   if (lost.length > 0) scope.wakes = true;
   return lost.length;

@@ -52,9 +52,11 @@ export interface DueRow {
 /** A job whose lease is held. */
 export interface HeldRow {
   readonly job: number;
+  readonly job_id: string;
   readonly token: string | null;
   readonly lease_score: number;
   readonly starts: number;
+  readonly watched_until: number | null;
 }
 
 /** An entry of a queue. */
@@ -240,7 +242,9 @@ const SQL = {
   forgetLease: "UPDATE jobs SET lease_score = NULL WHERE job = ?",
   /** All leases of a queue that have not run out. */
   findHeld: `
-    SELECT job, token, ${whole("lease_score")}, ${count("starts")} FROM jobs
+    SELECT job, job_id, token, ${whole("lease_score")}, ${count("starts")},
+      ${whole("watched_until")}
+    FROM jobs
     WHERE queue = ? AND lease_until IS NOT NULL AND locked_until > ?`,
   /** Asks for a job's abort. */
   askAbort: "UPDATE jobs SET abort_asked = 1 WHERE job = ?",

@@ -5,7 +5,7 @@
 import { decodeJob, type Deserializer } from "./serializer.ts";
 import { MEMORY } from "./sqlite_settings.ts";
 import { SqliteStore } from "./sqlite_store.ts";
-import type { ClaimReply, Finish, NewJob, Settled, SuspectRule } from "./store.ts";
+import type { ClaimReply, Finish, JobObservation, NewJob, Settled, SuspectRule } from "./store.ts";
 
 /** A job that was enqueued, by the test, by a job or by a schedule. */
 export interface EnqueuedJob {
@@ -77,6 +77,16 @@ export class TestStore extends SqliteStore {
     const settled = await super.finish(queueName, ends);
     this.#records.push(...ends.filter((_, i) => settled[i] === "done").map(({ record }) => record));
     return settled;
+  }
+
+  /** Watches for as long as it is told to in real time, however far the clock is moved meanwhile. */
+  override observe(
+    queueName: string,
+    jobId: string,
+    _watchMs: number,
+    withPayload: boolean,
+  ): Promise<JobObservation> {
+    return super.observe(queueName, jobId, Infinity, withPayload);
   }
 
   /** When the next job is due; Infinity if there is none. */

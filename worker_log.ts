@@ -156,6 +156,20 @@ export const log = {
     }
   },
 
+  /** What a function told of its progress cannot travel. */
+  progressUnreadable(run: JobRun, error: unknown): void {
+    const text = `${refOf(run)} told of a progress that cannot be sent: ${errorText(error)}`;
+    write("warning", text, { ...propertiesOf(run, "progress"), error });
+  },
+
+  /** The store did not take what jobs told of their progress. */
+  progressLost(error: unknown): void {
+    write("warning", `Cannot tell the progress of jobs: ${errorText(error)}`, {
+      event: "progress",
+      error,
+    });
+  },
+
   /** A hook threw. */
   hookFailed(name: string, error: unknown): void {
     write("error", `${name} failed, ${errorText(error)}`, { event: "hook", hook: name, error });

@@ -172,6 +172,8 @@ const LIST_ROWS = `
     FROM queues JOIN spaces USING (space) WHERE prefix = :prefix AND entries > 0
   UNION ALL SELECT substr(name, length(prefix) + 1) || ':ops:paused', NULL
     FROM queues JOIN spaces USING (space) WHERE prefix = :prefix AND paused = 1
+  UNION ALL SELECT 'progress:' || job_id, expires_at
+    FROM progress JOIN spaces USING (space) WHERE prefix = :prefix
   UNION ALL SELECT substr(key, length(prefix) + 1), expires_at
     FROM health JOIN spaces USING (space) WHERE prefix = :prefix
   ORDER BY name`;
@@ -202,7 +204,7 @@ function lookInto(open: () => DatabaseSync): Pick<Backend, "keys" | "endLeases" 
       const space = "(SELECT space FROM spaces WHERE prefix = ?)";
       const jobs = `(SELECT job FROM jobs WHERE space = ${space})`;
       handle.prepare(`DELETE FROM payloads WHERE job IN ${jobs}`).run(prefix);
-      for (const table of ["jobs", "results", "locks", "health"]) {
+      for (const table of ["jobs", "results", "locks", "health", "progress", "news"]) {
         handle.prepare(`DELETE FROM ${table} WHERE space = ${space}`).run(prefix);
       }
       for (const table of ["workers", "counts"]) {

@@ -62,6 +62,10 @@ export interface LossyRelay extends AsyncDisposable {
   loseReplyTo(word: string): void;
   /** Passes nothing on any more on the connections of now; new ones work. */
   silence(): void;
+  /** Cuts every connection, and each new one, until it is mended. */
+  cut(): void;
+  /** Lets connections through again. */
+  mend(): void;
   /** How many replies were lost. */
   readonly lost: number;
 }
@@ -71,7 +75,10 @@ export async function startLossyRelay(port: number): Promise<LossyRelay> {
   let word: Buffer | undefined;
   let lost = 0;
   let age = 0;
+  let isCut = false;
+  const cutters = new Set<() => void>();
   const server = await FakeServer.start((near) => {
+    if (isCut) return void near.destroy();
     const far = connect({ port, host: "127.0.0.1" });
     server.keep(far);
     const born = age;
@@ -90,13 +97,23 @@ export async function startLossyRelay(port: number): Promise<LossyRelay> {
       near.destroy();
       far.destroy();
     });
-    near.on("close", () => far.destroy());
+    const cut = () => near.destroy();
+    cutters.add(cut);
+    near.on("close", () => {
+      cutters.delete(cut);
+      far.destroy();
+    });
     far.on("close", () => near.destroy());
   });
   return {
     port: server.port,
     loseReplyTo: (text) => word = Buffer.from(text),
     silence: () => age++,
+    cut: () => {
+      isCut = true;
+      for (const cut of cutters) cut();
+    },
+    mend: () => isCut = false,
     get lost() {
       return lost;
     },

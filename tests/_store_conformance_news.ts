@@ -66,6 +66,20 @@ export function describeNews(name: string, bench: OpenBench): void {
       for (const news of line.heard) isAbout("at" in news ? news.at : NaN, now, news.kind);
     });
 
+    it("tells of leases that were released because their claim's reply was lost", async () => {
+      await using b = await bench();
+      await b.enqueue(newJob("a", { dueAt: 10 }));
+      await using line = await hear(b, "a");
+      await observe(b, "a");
+      only(await b.claim(1, LEASE_MS, "me"));
+      assert.equal(await b.store.releaseUnknown(b.queue, "me", []), 1);
+      await eventually(() => line.heard.length === 2, "both are told");
+      assert.deepEqual(line.shown(), [
+        { kind: "started", starts: 1 },
+        { kind: "retried", starts: 1, dueAt: 10 },
+      ]);
+    });
+
     it("tells of no job that nobody observes, or not any more, or not yet", async () => {
       await using b = await bench();
       await b.enqueue(newJob("a"), newJob("b"), newJob("c"));

@@ -74,7 +74,7 @@ export class Scene {
     return pool;
   }
 
-  /** The keys that are there, but for wake-ups and nonces, which expire within a minute. */
+  /** The keys that are there, but for those that soon expire by themselves. */
   async keys(): Promise<string[]> {
     return lasting(await this.#backend.keys(this.prefix)).map(({ name }) => name);
   }
@@ -141,13 +141,19 @@ export class Scene {
   }
 }
 
-/** Wake-ups, nonces and what operators see are the library's own and gone by themselves. */
+/** What is gone by itself, and for how long it may stay, milliseconds. */
+const PASSING: readonly (readonly [name: RegExp, limitMs: number])[] = [
+  [/:wake$/, 5_000],
+  [/^nonce:/, 60_000],
+  [/:ops:/, Infinity],
+  [/^progress:/, 630_000],
+];
+
+/** Wake-ups, nonces, what operators see and progress are the library's own and gone by themselves. */
 function lasting(keys: readonly Key[]): Key[] {
-  return keys.filter(({ name, ttlMs }) =>
-    !(name.includes(":ops:") && ttlMs >= 0) &&
-    !(name.endsWith(":wake") && ttlMs >= 0 && ttlMs <= 5_000) &&
-    !(name.startsWith("nonce:") && ttlMs >= 0 && ttlMs <= 60_000)
-  );
+  const isPassing = ({ name, ttlMs }: Key) =>
+    PASSING.some(([pattern, limitMs]) => pattern.test(name) && ttlMs >= 0 && ttlMs <= limitMs);
+  return keys.filter((key) => !isPassing(key));
 }
 
 /** Plays one scenario. */

@@ -79,6 +79,21 @@ scenarios("A function in a process of its own", (scenario) => {
     assert.equal(await job.result(), "by another");
   });
 
+  scenario("tells how far it is, although it never gives way", async (scene) => {
+    using notes = new Notes();
+    const file = notes.path("go");
+    scene.start({ functions: { advance: isolated("advance") }, ...POLL });
+    const job = await scene.arq.enqueueJob("advance", [file]);
+    const values: unknown[] = [];
+    for await (const event of job.events()) {
+      if (event.kind === "progress") values.push(event.value);
+      if (values.length === 1) writeFileSync(file, "");
+    }
+    assert.deepEqual(values[0], new Map([["waits for", file]]));
+    assert.equal(values.at(-1), 1_000);
+    assert.equal(await job.result(), 1);
+  });
+
   scenario("is killed when it spins: by abort, and by the worker's end", async (scene) => {
     using notes = new Notes();
     const functions = { spin: isolated("spin", { maxProcesses: 1 }) };

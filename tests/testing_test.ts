@@ -33,6 +33,30 @@ function noting() {
 
 const later = (minutes: number) => new Date(NOON.getTime() + minutes * 60_000);
 
+describe("a job that is watched in a test queue", () => {
+  it("tells its steps while the test moves the clock", async () => {
+    const work = (ctx: JobContext) => {
+      ctx.progress(`try ${ctx.jobTry}`);
+      if (ctx.jobTry === 1) throw new Retry({ defer: { hours: 2 } });
+      return "done";
+    };
+    await using queue = await createTestQueue({ functions: { work } }, { now: NOON });
+    const job = await queue.arq.enqueueJob("work", [], { deferBy: { minutes: 5 } });
+    const events = job.events();
+    const first = await events.next();
+    assert.ok(first.value?.kind === "queued");
+    assert.deepEqual(first.value.dueAt, later(5));
+    await queue.advance({ hours: 3 });
+    const kinds = [];
+    for await (const event of events) {
+      if (event.kind === "started") kinds.push(event.at);
+      else kinds.push(event.kind === "progress" ? event.value : event.kind);
+    }
+    assert.deepEqual(kinds, [later(5), "retried", later(125), "try 2", "finished"]);
+    assert.equal(await job.progress(), undefined, "an hour later");
+  });
+});
+
 describe("runDue of a test queue", () => {
   it("runs what is due and nothing else, and returns the results", async () => {
     await using queue = await createTestQueue({ functions: { double } });

@@ -48,6 +48,16 @@ export function hold(_ctx: IsolatedContext, file: string): number {
   return process.pid;
 }
 
+/** Tells how far it is, without giving way: often, and what cannot travel, too. */
+export function advance(ctx: IsolatedContext, file: string): number {
+  ctx.progress(new Map([["waits for", file]]));
+  const nap = new Int32Array(new SharedArrayBuffer(4));
+  while (!existsSync(file)) Atomics.wait(nap, 0, 0, 10);
+  ctx.progress(() => {});
+  for (let n = 1; n <= 1_000; n++) ctx.progress(n);
+  return ctx.jobTry;
+}
+
 /** Asks to run again, once. */
 export function again(ctx: IsolatedContext): number {
   if (ctx.jobTry === 1) throw new Retry({ defer: 10, cause: "not yet" });
