@@ -1,17 +1,21 @@
 /** A queue on a Cluster of three primaries, whose slots move and whose nodes go and come. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { createPool, cron, type JobContext, QueueConnectionError, Retry, Worker } from "../mod.ts";
 import type { Claim, Store } from "../store.ts";
 import { conformance } from "./_store_conformance.ts";
 import { bytes, endOf, eventually, newJob, only, openTestStore, rejection } from "./_helpers.ts";
 import { randomPrefix } from "./_redis.ts";
-import { ClusterService } from "./_topologies.ts";
+import { ask, ClusterService } from "./_topologies.ts";
 import { Gate, until } from "./_worker.ts";
 
 /** Nobody polls within a test: only wake-ups and news can bring anything about. */
 const NEVER = 60_000;
 const LEASE_MS = 30_000;
+const README = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+const LINE = /^ACL SETUSER arq .*$/m.exec(README)?.[0] ?? "";
+const CLUSTER_RIGHTS = /A\sCluster\sneeds\s`(.*?)`/s.exec(README)?.[1]?.split(" ") ?? [];
 
 let cluster: ClusterService;
 before(async () => {
@@ -94,9 +98,12 @@ describe("Redis Cluster: slots that move", () => {
 });
 
 describe("Redis Cluster: a worker", () => {
-  it("runs all kinds of jobs while its slot moves", async () => {
+  it("runs all kinds of jobs while its slot moves, with no more rights than README's", async () => {
     const prefix = taggedPrefix();
-    await using arq = await createPool(cluster.url, { prefix });
+    const line = LINE.replace("PASSWORD", "secret").replaceAll("arq:", prefix).split(" ");
+    for (const node of cluster.nodes) await ask(node, ...line, ...CLUSTER_RIGHTS);
+    const connection = cluster.url.replace("//", "//arq:secret@");
+    await using arq = await createPool(connection, { prefix });
     const gate = new Gate();
     const slots: number[] = [];
     const functions = {
@@ -111,7 +118,7 @@ describe("Redis Cluster: a worker", () => {
       wait: (ctx: JobContext) => gate.pass(ctx.signal),
     };
     const tick = cron((ctx) => void slots.push(ctx.score), "* * * * * *", { name: "tick" });
-    const settings = { functions, cronJobs: [tick], connection: cluster.url, prefix };
+    const settings = { functions, cronJobs: [tick], connection, prefix };
     const workers = [1, 2].map(() => new Worker(settings));
     const ended = workers.map((worker) => worker.run());
     {
