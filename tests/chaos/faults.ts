@@ -2,6 +2,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { eventually, openRawRedis } from "../_helpers.ts";
 import type { RedisServer } from "../_redis.ts";
+import { readLedger } from "./ledger.ts";
 import { COMMANDS, type FaultyProxy } from "./proxy.ts";
 import type { Random } from "./random.ts";
 import type { Workers } from "./workers.ts";
@@ -27,9 +28,8 @@ function pause(ms: number): Promise<void> {
 /** Faults of worker processes. */
 export function workerFaults(scene: Scene): Readonly<Record<string, Fault>> {
   const { workers, random, leaseMs } = scene;
-  const isFree = (life: { isDoomed: boolean }) => !life.isDoomed;
   const victim = () => {
-    const free = workers.alive.filter(isFree);
+    const free = workers.alive.filter((life) => !life.isDoomed && readLedger(life.path).isReady);
     return free.length > 0 ? random.pick(free) : undefined;
   };
   return {

@@ -54,8 +54,8 @@ export function killPlan(seed: number, store: Plan["store"]): Plan {
     pollMs: 100,
     longestMs: 0,
     // Far enough apart that each death is over before the next.
-    pauseMs: [1_000, 1_400],
-    mix: { kinds: { nap: 1 }, ways: { list: 1 }, napMs: 40, stallMs: 0 },
+    pauseMs: [700, 1_000],
+    mix: { kinds: { nap: 1 }, ways: { list: 1 }, napMs: 100, stallMs: 0 },
     lanes: [{ kill: 1 }],
     maxFaults: 4,
   };

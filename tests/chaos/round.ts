@@ -80,6 +80,15 @@ export const STOP_LIMIT_MS = COMPLETION_WAIT_MS + GRACE_MS + 2 * TIMEOUT_MS + 3_
 /** How many jobs may be begun before an orphan that is due: those that were claimed already. */
 export const MAX_OVERTAKERS = 2 * WORKERS * MAX_JOBS;
 
+/** What may be left by jobs that have ended, as long as it expires. */
+const EXPIRING_KEY = /^arq:(result:|nonce:|queue:(wake$|ops:))/;
+const LASTING_KEYS = `
+  local lasting = {}
+  for _, key in ipairs(redis.call('KEYS', '*')) do
+    if redis.call('PTTL', key) == -1 then lasting[#lasting + 1] = key .. ' has no expiry' end
+  end
+  return lasting`;
+
 /** Where a round takes place. */
 interface Stage extends AsyncDisposable {
   /** What workers and clients use, with the faults on the way. */
@@ -90,7 +99,7 @@ interface Stage extends AsyncDisposable {
   faults(scene: Scene): Readonly<Record<string, Fault>>;
   /** How many jobs are in the queue. */
   countQueued(): Promise<number>;
-  /** What is stored besides results and what is gone by itself within a minute. */
+  /** What is stored besides results and what is gone by itself. */
   leftovers(): Promise<string[]>;
 }
 
@@ -124,7 +133,8 @@ async function openStage(plan: Plan, folder: Folder): Promise<Stage> {
     countQueued: async () => Number(await ask("ZCARD", "arq:queue")),
     leftovers: async () => {
       const keys = await ask("KEYS", "*") as string[];
-      return keys.filter((key) => !/^arq:(result:|nonce:|queue:wake$)/.test(key));
+      const strange = keys.filter((key) => !EXPIRING_KEY.test(key));
+      return [...strange, ...await ask("EVAL", LASTING_KEYS, "0") as string[]];
     },
     [Symbol.asyncDispose]: async () => {
       await proxy[Symbol.asyncDispose]();
