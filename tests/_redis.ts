@@ -5,12 +5,13 @@
  * dies with the process that started it, however that process ends.
  */
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import process from "node:process";
+import { ensureProgram, findProgram } from "./_programs.ts";
 
 /** A service to use instead of a server of our own; tests never flush it. */
 export const OWN_SERVICE_VARIABLE = "ARQ_TEST_REDIS_URL";
@@ -294,57 +295,12 @@ function pause(ms: number): Promise<void> {
 }
 
 /**
- * The path of the installed server. Where it is missing, installs the system's package if that
- * needs no question (root with apt-get).
+ * The path of the installed server; installs it where it is missing and that needs no question.
  *
  * @throws {Error} with the command to run, where it cannot install.
  */
-export async function ensureRedisServer(): Promise<string> {
-  const found = findRedisServer();
-  if (found) return found;
-  if (process.getuid?.() === 0 && findProgram("apt-get")) await installWithApt();
-  const installed = findRedisServer();
-  if (installed) return installed;
-  throw new Error(
-    `redis-server was not found on PATH. Install it and run this again:\n  ${installCommand()}`,
-  );
-}
-
-function findRedisServer(): string | undefined {
-  return SERVER_NAMES.map(findProgram).find((path) => path !== undefined);
-}
-
-function findProgram(name: string): string | undefined {
-  const folders = (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
-  return folders.map((folder) => join(folder, name)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-async function installWithApt(): Promise<void> {
-  console.error("redis-server is missing: installing it with apt-get");
-  const install = ["install", "-y", "-qq", "--no-install-recommends", "redis-server"];
-  if ((await runApt(install)).isOk) return;
-  await runApt(["update", "-qq"]);
-  const { isOk, output } = await runApt(install);
-  if (!isOk) console.error(output);
-}
-
-function runApt(args: string[]): Promise<{ isOk: boolean; output: string }> {
-  const { promise, resolve } = Promise.withResolvers<{ isOk: boolean; output: string }>();
-  // RUNLEVEL=1 keeps the package from starting a server on the standard port.
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
-  execFile("apt-get", args, { env }, (error, stdout, stderr) => {
-    resolve({ isOk: error === null, output: `${stdout}${stderr}` });
-  });
-  return promise;
+export function ensureRedisServer(): Promise<string> {
+  return ensureProgram({ names: SERVER_NAMES, aptPackage: "redis-server", installCommand });
 }
 
 function installCommand(): string {
