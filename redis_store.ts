@@ -3,7 +3,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { Buffer, isUtf8 } from "node:buffer";
+import { Buffer } from "node:buffer";
 import { QueueConnectionError } from "./errors.ts";
 import {
   type Argument,
@@ -24,13 +24,27 @@ import {
   wakeKey,
 } from "./redis_keys.ts";
 import { RedisInspection } from "./redis_inspection.ts";
+import {
+  againFlag,
+  BATCH,
+  batchesOf,
+  bytes,
+  claimArguments,
+  finishArguments,
+  giveBackArguments,
+  list,
+  number,
+  readClaims,
+  readSnapshot,
+  settled,
+  termsOf,
+  text,
+} from "./redis_arguments.ts";
 import { readReport, RedisNews } from "./redis_news.ts";
 import { type Script, scripts } from "./redis_scripts.ts";
 import type { RedisTarget } from "./redis_settings.ts";
 import type {
-  Claim,
   ClaimReply,
-  ClaimRequest,
   Finish,
   FinishListener,
   GiveBack,
@@ -52,14 +66,6 @@ import type { StoreInspection } from "./store_inspection.ts";
 const logger = getLogger(["arq", "redis"]);
 /** A blocking pop returns after this many seconds at the latest, so that a dead peer is noticed. */
 const WAKE_WAIT_SECONDS = 5;
-/** Jobs handled by one call of a script, so that no call keeps the server from others for long. */
-const BATCH = 500;
-const BATCH_BYTES = 1 << 20;
-const SETTLED: Readonly<Record<string, Settled>> = {
-  "0": "refused",
-  "1": "done",
-  "2": "expires_first",
-};
 
 /** Queues in Redis, in the layout that Python's arq uses. */
 export class RedisStore implements Store {
@@ -168,40 +174,17 @@ export class RedisStore implements Store {
   ): Promise<ClaimReply> {
     const [token, ...terms] = claimArguments({ holder, limit, leaseMs, suspects });
     const reply = await this.#run(scripts.claim, queueName, () => [token, ...terms]);
-    return await this.#claimReply(queueName, token, list(reply));
+    return await this.#readClaims(queueName, token, list(reply));
   }
 
-  async #claimReply(
+  async #readClaims(
     queueName: string,
     token: string,
     reply: readonly Reply[],
   ): Promise<ClaimReply> {
-    const now = number(reply[0]);
-    const next = reply[1] === null ? undefined : number(reply[1]) - now;
-    const claims: Claim[] = [];
-    const strange: Argument[] = [];
-    for (let i = 3; i < reply.length; i += 4) {
-      const id = reply[i];
-      if (Buffer.isBuffer(id) && !isUtf8(id)) {
-        strange.push(id);
-        continue;
-      }
-      const jobId = text(id);
-      const payload = reply[i + 2];
-      const [starts, handbacks, aborts, suspect] = text(reply[i + 3]).split(",").map(Number);
-      claims.push({
-        jobId,
-        token: `${token}:${jobId}`,
-        score: text(reply[i + 1]),
-        payload: payload === null || Buffer.isBuffer(payload) ? payload : undefined,
-        starts: starts ?? 1,
-        handbacks: handbacks ?? 0,
-        abortAsked: aborts === 1,
-        isSuspect: suspect === 1,
-      });
-    }
+    const { strange, ...claimed } = readClaims(token, reply);
     if (strange.length > 0) await this.#remove(queueName, strange);
-    return { claims, now, nextDueMs: next, queued: number(reply[2]) };
+    return claimed;
   }
 
   async renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]> {
@@ -215,26 +198,13 @@ export class RedisStore implements Store {
   }
 
   async finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]> {
-    const rows = ends.map(({ lease, success, record, keepMs, lockTailMs }) => [
-      lease.jobId,
-      lease.token,
-      lease.score,
-      bytes(record),
-      `${success ? 1 : 0},${keepMs === "forever" ? "" : keepMs},${lockTailMs}`,
-    ]);
+    const rows = ends.map(finishArguments);
     const flags = await this.#runBatches(scripts.finish, queueName, againFlag, rows);
     return settled(flags);
   }
 
   async giveBack(queueName: string, jobs: readonly GiveBack[]): Promise<Settled[]> {
-    const rows = jobs.map(({ lease, deferMs, starts, kind }) => [
-      lease.jobId,
-      lease.token,
-      lease.score,
-      optional(deferMs),
-      String(starts),
-      kind === "release" ? "1" : "0",
-    ]);
+    const rows = jobs.map(giveBackArguments);
     const flags = await this.#runBatches(scripts.giveBack, queueName, againFlag, rows);
     return settled(flags);
   }
@@ -269,7 +239,7 @@ export class RedisStore implements Store {
         const claim = this.#call(scripts.claim, queueName, () => [token, ...terms]);
         const [popped, reply] = await connection.onceWithScript(pop, claim, timeoutMs);
         if (reply === undefined) return popped !== null;
-        return await this.#claimReply(queueName, token, list(reply));
+        return await this.#readClaims(queueName, token, list(reply));
       },
       disarm: async () => {
         if (holder === undefined) return;
@@ -492,82 +462,4 @@ export class RedisStore implements Store {
 
 function hashTag(key: string): string | undefined {
   return /^[^{]*\{([^}]+)\}/.exec(key)?.[1];
-}
-
-/** Cuts rows of arguments into batches of a bearable number and size. */
-function* batchesOf(
-  rows: readonly (readonly Argument[])[],
-): Generator<readonly (readonly Argument[])[]> {
-  let start = 0;
-  let size = 0;
-  for (const [i, row] of rows.entries()) {
-    const bytes = row.reduce((sum, argument) => sum + argument.length, 0);
-    if (i > start && (i - start === BATCH || size + bytes > BATCH_BYTES)) {
-      yield rows.slice(start, i);
-      start = i;
-      size = 0;
-    }
-    size += bytes;
-  }
-  if (start < rows.length) yield rows.slice(start);
-}
-
-/** Begins with the claim's token. */
-function claimArguments({ holder, limit, leaseMs, suspects }: ClaimRequest): [string, ...string[]] {
-  const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
-  const mayTake = suspects?.mayTake ? "1" : "0";
-  const most = String(Math.min(limit, BATCH));
-  return [token, String(leaseMs), most, optional(suspects?.lastTry), mayTake];
-}
-
-function againFlag(again: boolean): readonly Argument[] {
-  return [again ? "1" : "0"];
-}
-
-/** The payload's length is all that the script need be told of most jobs. */
-function termsOf({ payload, idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob): string {
-  const isPlain = idKind === "random" && dueAt === undefined && deferMs === undefined &&
-    expiresMs === undefined;
-  const length = String(payload.length);
-  if (isPlain) return length;
-  const terms = [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId];
-  return `${length},${terms.join(",")}`;
-}
-
-/** What `LOOK_UP` replies. */
-function readSnapshot(reply: readonly Reply[]): JobSnapshot {
-  const [now, result, payload, hasPayload, locked, score] = reply;
-  return {
-    now: number(now),
-    result: Buffer.isBuffer(result) ? result : undefined,
-    payload: Buffer.isBuffer(payload) ? payload : undefined,
-    hasPayload: number(hasPayload) === 1,
-    locked: number(locked) === 1,
-    score: score === null || score === undefined ? undefined : number(score),
-  };
-}
-
-function settled(flags: string): Settled[] {
-  return Array.from(flags, (flag) => SETTLED[flag] ?? "refused");
-}
-
-function bytes(data: Uint8Array): Buffer {
-  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-}
-
-function optional(value: number | undefined): string {
-  return value === undefined ? "" : String(value);
-}
-
-function text(reply: Reply | undefined): string {
-  return String(reply);
-}
-
-/** A number as Redis writes it, which calls those beyond all others `inf`. */
-function number(reply: Reply | undefined): number {
-  return Number(String(reply).replace("inf", "Infinity"));
-}
-
-function list(reply: Reply | undefined): readonly Reply[] {
-  return Array.isArray(reply) ? reply : [];
 }

@@ -58,6 +58,7 @@ const ROOMS = [
   "redis_inspection",
   "redis_inspection_scripts",
   "redis_news",
+  "redis_arguments",
   "redis_connection",
   "redis_dsn",
   "redis_tls",

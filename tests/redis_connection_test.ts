@@ -381,7 +381,10 @@ describe("Connections", () => {
     assert.equal((await first.allJobResults()).length, 0);
     assert.equal(only(await first.queuedJobs()).jobId, "a");
     const keys = await redis.call("KEYS", `${two}*`) as string[];
-    assert.ok(keys.every((key) => /:(result:a|nonce:\S+|queue:wake|queue:ops:failed)$/.test(key)), keys.join());
+    assert.ok(
+      keys.every((key) => /:(result:a|nonce:\S+|queue:wake|queue:ops:failed)$/.test(key)),
+      keys.join(),
+    );
   });
 
   it("select the database of the connection string", async () => {

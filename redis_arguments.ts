@@ -1,0 +1,158 @@
+/**
+ * What scripts are told and what they reply: the store's words as arguments, and replies as its words.
+ * @module
+ */
+import { Buffer, isUtf8 } from "node:buffer";
+import type { Argument, Reply } from "./redis_connection.ts";
+import type {
+  Claim,
+  ClaimReply,
+  ClaimRequest,
+  Finish,
+  GiveBack,
+  JobSnapshot,
+  NewJob,
+  Settled,
+} from "./store.ts";
+
+/** Jobs handled by one call of a script, so that no call keeps the server from others for long. */
+export const BATCH = 500;
+const BATCH_BYTES = 1 << 20;
+const SETTLED: Readonly<Record<string, Settled>> = {
+  "0": "refused",
+  "1": "done",
+  "2": "expires_first",
+};
+
+/** Cuts rows of arguments into batches of a bearable number and size. */
+export function* batchesOf(
+  rows: readonly (readonly Argument[])[],
+): Generator<readonly (readonly Argument[])[]> {
+  let start = 0;
+  let size = 0;
+  for (const [i, row] of rows.entries()) {
+    const bytes = row.reduce((sum, argument) => sum + argument.length, 0);
+    if (i > start && (i - start === BATCH || size + bytes > BATCH_BYTES)) {
+      yield rows.slice(start, i);
+      start = i;
+      size = 0;
+    }
+    size += bytes;
+  }
+  if (start < rows.length) yield rows.slice(start);
+}
+
+/** The arguments of a claim; they begin with its token. */
+export function claimArguments(
+  { holder, limit, leaseMs, suspects }: ClaimRequest,
+): [string, ...string[]] {
+  const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
+  const mayTake = suspects?.mayTake ? "1" : "0";
+  const most = String(Math.min(limit, BATCH));
+  return [token, String(leaseMs), most, optional(suspects?.lastTry), mayTake];
+}
+
+/** The first argument of scripts that tell a repeated call from a first one. */
+export function againFlag(again: boolean): readonly Argument[] {
+  return [again ? "1" : "0"];
+}
+
+/** The arguments of one end, as `FINISH` wants them. */
+export function finishArguments(end: Finish): Argument[] {
+  const { lease, success, record, keepMs, lockTailMs } = end;
+  const terms = `${success ? 1 : 0},${keepMs === "forever" ? "" : keepMs},${lockTailMs}`;
+  return [lease.jobId, lease.token, lease.score, bytes(record), terms];
+}
+
+/** The arguments of one job that goes back, as `GIVE_BACK` wants them. */
+export function giveBackArguments({ lease, deferMs, starts, kind }: GiveBack): Argument[] {
+  const isRelease = kind === "release" ? "1" : "0";
+  return [lease.jobId, lease.token, lease.score, optional(deferMs), String(starts), isRelease];
+}
+
+/** The payload's length is all that the script need be told of most jobs. */
+export function termsOf(
+  { payload, idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob,
+): string {
+  const isPlain = idKind === "random" && dueAt === undefined && deferMs === undefined &&
+    expiresMs === undefined;
+  const length = String(payload.length);
+  if (isPlain) return length;
+  const terms = [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId];
+  return `${length},${terms.join(",")}`;
+}
+
+/** What `CLAIM` replies, and the entries in it whose id is no text that anybody could name. */
+export function readClaims(
+  token: string,
+  reply: readonly Reply[],
+): ClaimReply & { readonly strange: readonly Argument[] } {
+  const now = number(reply[0]);
+  const nextDueMs = reply[1] === null ? undefined : number(reply[1]) - now;
+  const claims: Claim[] = [];
+  const strange: Argument[] = [];
+  for (let i = 3; i < reply.length; i += 4) {
+    const id = reply[i];
+    if (Buffer.isBuffer(id) && !isUtf8(id)) strange.push(id);
+    else claims.push(readClaim(token, reply.slice(i, i + 4)));
+  }
+  return { claims, now, nextDueMs, queued: number(reply[2]), strange };
+}
+
+function readClaim(token: string, [id, score, payload, counts]: readonly Reply[]): Claim {
+  const jobId = text(id);
+  const [starts, handbacks, aborts, suspect] = text(counts).split(",").map(Number);
+  return {
+    jobId,
+    token: `${token}:${jobId}`,
+    score: text(score),
+    payload: payload === null || Buffer.isBuffer(payload) ? payload : undefined,
+    starts: starts ?? 1,
+    handbacks: handbacks ?? 0,
+    abortAsked: aborts === 1,
+    isSuspect: suspect === 1,
+  };
+}
+
+/** What `LOOK_UP` replies. */
+export function readSnapshot(reply: readonly Reply[]): JobSnapshot {
+  const [now, result, payload, hasPayload, locked, score] = reply;
+  return {
+    now: number(now),
+    result: Buffer.isBuffer(result) ? result : undefined,
+    payload: Buffer.isBuffer(payload) ? payload : undefined,
+    hasPayload: number(hasPayload) === 1,
+    locked: number(locked) === 1,
+    score: score === null || score === undefined ? undefined : number(score),
+  };
+}
+
+/** What the flags of `FINISH` and `GIVE_BACK` mean. */
+export function settled(flags: string): Settled[] {
+  return Array.from(flags, (flag) => SETTLED[flag] ?? "refused");
+}
+
+/** Bytes as the client takes them. */
+export function bytes(data: Uint8Array): Buffer {
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** A number, or nothing. */
+export function optional(value: number | undefined): string {
+  return value === undefined ? "" : String(value);
+}
+
+/** A reply as text. */
+export function text(reply: Reply | undefined): string {
+  return String(reply);
+}
+
+/** A number as Redis writes it, which calls those beyond all others `inf`. */
+export function number(reply: Reply | undefined): number {
+  return Number(String(reply).replace("inf", "Infinity"));
+}
+
+/** A reply's parts; none of another kind of reply. */
+export function list(reply: Reply | undefined): readonly Reply[] {
+  return Array.isArray(reply) ? reply : [];
+}
