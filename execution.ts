@@ -43,7 +43,7 @@ export async function execute(run: JobRun, executor: Executor): Promise<JobOutco
     const start = () => onJobStart(ctx);
     await callHook("onJobStart", () => run.untilAbandoned(within(run.telemetry, start)));
   }
-  log.started(run);
+  log.started(run, executor.now);
   const outcome = run.fn?.isolate
     ? await runIsolated(run, ctx, executor)
     : await runHere(run, ctx, executor);

@@ -52,9 +52,9 @@ export interface JobResult extends JobDef {
   readonly success: boolean;
   /** What it returned, or the error that ended it. */
   readonly result: unknown;
-  /** When the last try began. */
+  /** When the last try began, by the clock of its worker. */
   readonly startTime: Date;
-  /** When it ended. */
+  /** When it ended, by the same clock. */
   readonly finishTime: Date;
   /** The queue it ran on. */
   readonly queueName: string;

@@ -86,11 +86,11 @@ export const log = {
     if (warning !== undefined) write("warning", warning, { event: "store" });
   },
 
-  /** A try begins. */
-  started(run: JobRun): void {
+  /** A try begins; `now` is the store's time, for the worker's own clock may be wrong. */
+  started(run: JobRun, now: number = run.startMs): void {
     if (!logger.isEnabledFor("info")) return;
-    const waitedMs = run.startMs - run.record.et;
-    const delayMs = run.startMs - Number(run.claim.score);
+    const waitedMs = now - run.record.et;
+    const delayMs = now - Number(run.claim.score);
     const tries = run.jobTry > 1 ? ` try=${run.jobTry}` : "";
     const delayed = delayMs > 1_200 ? ` delayed=${seconds(delayMs)}s` : "";
     const call = `${refOf(run)}(${argumentsOf(run)})`;
