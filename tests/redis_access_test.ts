@@ -101,12 +101,17 @@ describe("Users of Redis", () => {
 
   it("that may not publish spoil no end: whoever waits finds the result by looking", async () => {
     await using arq = await createPool(urlOf("arq"));
-    const worker = new Worker({ functions: { one }, connection: urlOf("silent") });
+    const gate = new Gate();
+    const functions = { one, wait: (ctx: JobContext) => gate.pass(ctx.signal) };
+    const worker = new Worker({ functions, connection: urlOf("silent") });
     const ended = worker.run();
     assert.equal(await arq.call("one", [], { pollDelay: 50, timeout: 10_000 }), 1);
     await using silent = await createPool(urlOf("silent"));
     assert.equal(await silent.call("one", [], { pollDelay: 50, timeout: 10_000 }), 1);
     assert.equal(worker.jobsFailed, 0);
+    const wait = await arq.enqueueJob("wait");
+    await gate.reached();
+    assert.equal(await wait.abort({ pollDelay: 50, timeout: 10_000 }), true);
     await worker.close();
     await ended;
   });

@@ -4,7 +4,6 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { createPool, cron, type JobContext, QueueConnectionError, Retry, Worker } from "../mod.ts";
 import type { Claim, Store } from "../store.ts";
-import { conformance } from "./_store_conformance.ts";
 import { bytes, endOf, eventually, newJob, only, openTestStore, rejection } from "./_helpers.ts";
 import { randomPrefix } from "./_redis.ts";
 import { ask, ClusterService } from "./_topologies.ts";
@@ -25,30 +24,7 @@ after(() => cluster[Symbol.asyncDispose]());
 
 const taggedPrefix = () => `{${randomPrefix()}}`;
 
-const moving = new Set<string>();
-
-// The slot of each test's keys moves from node to node.
-conformance("Redis Cluster", async (untagged) => {
-  const prefix = untagged.startsWith("{") ? untagged : `{${untagged}}`;
-  const store = await openTestStore({ url: cluster.url, prefix });
-  if (moving.has(prefix)) return store;
-  moving.add(prefix);
-  const mover = cluster.keepMoving(prefix);
-  const close = store.close.bind(store);
-  store.close = async () => {
-    await close();
-    await mover[Symbol.asyncDispose]();
-  };
-  return store;
-});
-
 describe("Redis Cluster: slots that move", () => {
-  it("have redirected the stores of these tests in every way there is", async () => {
-    for (const word of ["MOVED", "ASK", "TRYAGAIN"]) {
-      assert.ok(await cluster.countErrors(word) > 0, `no node has answered ${word}`);
-    }
-  });
-
   it("let no script do half of its work (rule 30)", async () => {
     await using store = await openTestStore({ url: cluster.url, prefix: taggedPrefix() });
     const queue = `${store.prefix}queue`;

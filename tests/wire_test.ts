@@ -309,6 +309,17 @@ describe("Wire format, what Python wrote", () => {
     }
   });
 
+  it("is no proof of an abort where Python could not store an error", async () => {
+    await using s = await Scene.open();
+    await s.restore(stateOf("in progress"));
+    const aborting = s.arq.job("s1").abort({ pollDelay: 20, timeout: 10_000 });
+    await eventually(() => s.redis.call("EXISTS", "arq:abort"), "the request");
+    const unreadable = hexOf(stateOf("failed: boom"), "arq:result:b1");
+    await s.redis.call("SET", "arq:result:s1", Uint8Array.fromHex(unreadable));
+    await s.redis.call("DEL", "arq:job:s1", "arq:in-progress:s1", "arq:queue", "arq:abort");
+    assert.equal(await aborting, false);
+  });
+
   it("is heeded: a request to abort a deferred job ends it before it starts", async () => {
     await using s = await Scene.open();
     await s.restore(stateOf("abort() asked for"));

@@ -425,6 +425,38 @@ describe("A client that was handed in and gives up reconnecting", () => {
   });
 });
 
+scenarios("A worker whose thread was blocked", (scenario) => {
+  scenario("renews and records before it claims (rule 21)", async (scene) => {
+    const gate = new Gate();
+    const calls: string[] = [];
+    const block = () => {
+      const end = performance.now() + 700;
+      while (performance.now() < end);
+      calls.push("blocked");
+    };
+    const functions = { wait: () => gate.pass(), block, one };
+    const { worker } = scene.start({ functions, lease: 900, maxJobs: 2, pollDelay: 20 });
+    const { store } = worker.arq;
+    for (const name of ["claim", "renew", "finish"] as const) {
+      const method = store[name].bind(store) as (...args: unknown[]) => Promise<never>;
+      store[name] = (...args: unknown[]) => {
+        calls.push(name);
+        return method(...args);
+      };
+    }
+    await scene.arq.enqueueJob("wait", [], { jobId: "wait" });
+    await gate.reached();
+    const jobs = await scene.arq.enqueueJobs([{ name: "block" }, { name: "one" }]);
+    for (const job of jobs) await job.result({ timeout: 10_000 });
+    const after = calls.slice(calls.indexOf("blocked") + 1);
+    const [first, second, third] = [...new Set(after)];
+    assert.deepEqual([first, second, third], ["renew", "finish", "claim"]);
+    gate.open();
+    assert.equal(await scene.arq.job("wait").result({ timeout: 10_000 }), undefined);
+    assert.equal(worker.jobsRetried, 0);
+  });
+});
+
 describe("A worker whose reply was lost", () => {
   /** Runs a job with the reply to a script lost, and returns what was logged meanwhile. */
   async function linesWithout(reply: keyof typeof scripts, name: string): Promise<string[]> {

@@ -11,6 +11,9 @@ import {
   QueueConnectionError,
   Worker,
 } from "../mod.ts";
+import { scripts } from "../redis_scripts.ts";
+import { startLossyRelay } from "./_fake_server.ts";
+import { openRawRedis } from "./_helpers.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
 import { Gate, pause, until } from "./_worker.ts";
 
@@ -163,6 +166,37 @@ describe("A worker on Redis", () => {
     await gate.reached(2);
     gate.open();
     for (const { jobId } of jobs) await arq.job(jobId).result({ timeout: 5_000 });
+  });
+
+  it("runs a job whose wake-up a dying worker took, after a poll (rule 13)", async () => {
+    await using arq = await createPool(server.url, { prefix: randomPrefix() });
+    await using dying = await openRawRedis(server.url);
+    const popped = dying.call("BLPOP", `${arq.defaultQueueName}:wake`, 10);
+    const connection = arq; // whose first job comes when both are waiting
+    await using _running = start(new Worker({ functions: { hello }, connection, pollDelay: 300 }));
+    const blocked = async () => {
+      const list = String(await arq.redis.sendCommand(["CLIENT", "LIST"]));
+      return list.split("\n").filter((line) => line.includes("cmd=blpop")).length;
+    };
+    await until("both wait", async () => await blocked() >= 2);
+    const job = await arq.enqueueJob("hello");
+    assert.ok(await popped, "it was not the first in line");
+    assert.equal(await job.result({ timeout: 5_000 }), "hello");
+  });
+
+  it("burns no try of a job whose claim's reply was lost (rule 14)", async () => {
+    await using own = await startRedis();
+    await using relay = await startLossyRelay(own.port);
+    const prefix = randomPrefix();
+    await using arq = await createPool(own.url, { prefix });
+    const settings = { functions: { hello }, prefix, maxTries: 1, pollDelay: 100 };
+    const connection = { host: "127.0.0.1", port: relay.port };
+    await using _running = start(new Worker({ ...settings, connection }));
+    for (let round = 1; round <= 3; round++) {
+      relay.loseReplyTo(scripts.claim.sha);
+      assert.equal(await arq.call("hello", [], { timeout: 10_000 }), "hello");
+      await until("a lost reply", () => relay.lost === round);
+    }
   });
 
   it("goes on after SCRIPT FLUSH", async () => {
