@@ -3,7 +3,7 @@
  * @module
  */
 import { UsageError } from "./cli_arguments.ts";
-import { isGranted } from "./cli_settings.ts";
+import { isGranted } from "./permissions.ts";
 
 /** Where to serve. */
 export interface ServeOptions {

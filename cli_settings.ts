@@ -8,6 +8,7 @@ import process from "node:process";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { UsageError } from "./cli_arguments.ts";
+import { isGranted } from "./permissions.ts";
 import { nearest, show } from "./validation.ts";
 import { CONNECTION_ALIASES, SETTINGS_KEYS, type WorkerSettings } from "./worker_settings.ts";
 
@@ -183,20 +184,6 @@ export function missingPermission(message: string, url?: string): string | undef
   );
   const folder = kind === "read" && folders.find((path) => target.startsWith(path + sep));
   return `--allow-${kind}=${folder || target}`;
-}
-
-interface Permissions {
-  readonly permissions: {
-    querySync(descriptor: { readonly name: string; readonly [key: string]: string }): {
-      readonly state: string;
-    };
-  };
-}
-
-/** Whether a permission is there already; asking never prompts. Everything is, but in Deno. */
-export function isGranted(name: string, target: Readonly<Record<string, string>>): boolean {
-  const deno = Reflect.get(globalThis, "Deno") as Permissions | undefined;
-  return deno === undefined || deno.permissions.querySync({ name, ...target }).state === "granted";
 }
 
 /** A variable of the environment, where it may be read and is not empty. */

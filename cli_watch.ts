@@ -13,7 +13,8 @@ import { fileURLToPath } from "node:url";
 import { Worker as Thread } from "node:worker_threads";
 import { UsageError } from "./cli_arguments.ts";
 import { reportFailure } from "./cli_log.ts";
-import { isGranted, missingPermission } from "./cli_settings.ts";
+import { missingPermission } from "./cli_settings.ts";
+import { isGranted } from "./permissions.ts";
 
 /** What the threads run, and when they are replaced. */
 export interface ReloadOptions {

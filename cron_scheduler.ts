@@ -4,6 +4,7 @@
  */
 import { type CronJob, nextCron } from "./cron.ts";
 import { log } from "./worker_log.ts";
+import type { CronRecord } from "./worker_records.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
 /** A slot is enqueued this long before it, so that it is run on time. */
@@ -12,10 +13,14 @@ const AHEAD_MS = 1_000;
 /** Slots that were missed by more than this, since the worker was busy or asleep, are left out. */
 const LATEST_MS = 60_000;
 
+/** So many of a cron job's next runs are shown. */
+const SHOWN_RUNS = 5;
+
 /** Keeps track of when each cron job of a worker comes next. */
 export class CronScheduler {
   readonly #settings: ResolvedSettings;
   readonly #next: Map<CronJob, number> = new Map();
+  readonly #shown: Map<CronJob, readonly number[]> = new Map();
   #busy = false;
 
   /** Takes the worker's settings; nothing is enqueued yet. */
@@ -41,6 +46,23 @@ export class CronScheduler {
     }
   }
 
+  /** The cron jobs with their next runs, which are computed when the first of them has passed. */
+  describe(now: number): CronRecord[] {
+    return this.#settings.cronJobs.map((job) => {
+      const { name, unique, schedule: { pattern } } = job;
+      const known = this.#shown.get(job);
+      const next = known && (known[0] ?? Infinity) > now ? known : this.#comingRuns(job, now);
+      this.#shown.set(job, next);
+      return { name, pattern, timezone: this.#timezoneOf(job), next, unique };
+    });
+  }
+
+  #comingRuns(job: CronJob, now: number): readonly number[] {
+    const runs: number[] = [];
+    for (let ms = now; runs.length < SHOWN_RUNS;) runs.push(ms = this.#after(job, ms));
+    return runs;
+  }
+
   async #advance(job: CronJob, now: number): Promise<void> {
     let next = this.#next.get(job);
     if (next === undefined) {
@@ -57,8 +79,12 @@ export class CronScheduler {
   }
 
   #after(job: CronJob, ms: number): number {
-    const timezone = job.schedule.timezone ?? this.#settings.timezone;
+    const timezone = this.#timezoneOf(job);
     return nextCron(new Date(ms), { ...job.schedule, timezone }).getTime();
+  }
+
+  #timezoneOf(job: CronJob): string {
+    return job.schedule.timezone ?? this.#settings.timezone ?? Temporal.Now.timeZoneId();
   }
 
   /** A slot has one id in all workers of either language: the name and its time. */

@@ -11,11 +11,12 @@ import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
 import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
-import { JobRun } from "./job_run.ts";
+import { JobRun, UNREADABLE } from "./job_run.ts";
 import { ProgressReporter } from "./progress_reporter.ts";
 import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
 import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
 import { within } from "./telemetry.ts";
+import { type Outcome, Tally } from "./tally.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
@@ -26,6 +27,16 @@ const PAUSE_MS = 500;
 const DISARM_MS = 1_000;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
 const SHUTDOWN_LIMIT_MS = 15_000;
+
+/** How the end of a try is counted; not where another worker has the job by now. */
+const OUTCOMES: Readonly<Record<JobOutcome["kind"], Outcome | undefined>> = {
+  success: "complete",
+  failure: "failed",
+  aborted: "aborted",
+  retry: "retried",
+  released: "retried",
+  lost: undefined,
+};
 
 /**
  * - `running`: claims jobs and runs them; a stop makes it `draining`.
@@ -42,6 +53,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   jobsComplete = 0;
   jobsFailed = 0;
   jobsRetried = 0;
+  /** What ended, for operators. */
+  readonly tally: Tally = new Tally();
   /** How many jobs the queue holds, as of the last claim. */
   queued = 0;
   /** Called for each job that fails for good. */
@@ -100,6 +113,16 @@ export class JobLoop implements Executor, Counters, Sleeper {
       onProgress: () => this.#onRecorded(),
     });
     this.#reporter = new ProgressReporter(settings);
+  }
+
+  /** The jobs that are running, the longest first. */
+  get runs(): readonly JobRun[] {
+    return [...this.#active];
+  }
+
+  /** Grows with each job that starts or ends. */
+  get events(): number {
+    return this.#started + this.jobsComplete + this.jobsFailed + this.jobsRetried;
   }
 
   /** How many jobs are running. */
@@ -314,7 +337,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#hasBacklog = nextDueMs <= 0;
     if (this.#hasBacklog) this.#mayHaveWork = true;
     else this.#awaken(nextDueMs);
-    this.#take(claims.map((claim) => new JobRun(claim)));
+    this.#take(claims.map((claim) => new JobRun(claim, now)));
   }
 
   /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
@@ -382,6 +405,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #count(run: JobRun, outcome: JobOutcome): void {
+    const end = OUTCOMES[outcome.kind];
+    // Names come from whoever enqueues: those that nobody has registered are counted as one.
+    const name = run.fn ? run.record.f : UNREADABLE.f;
+    if (end) this.tally.add(name, end, Date.now() - run.startMs, run.waitedMs);
     if (outcome.kind === "success") this.jobsComplete++;
     else if (outcome.kind === "failure" || outcome.kind === "aborted") {
       this.jobsFailed++;

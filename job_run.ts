@@ -13,7 +13,13 @@ import type { RegisteredFunction } from "./worker_settings.ts";
 export type StopReason = "timeout" | "abort" | "shutdown" | "lost";
 
 /** What stands in a result where nobody could read the job. */
-const UNREADABLE: Omit<JobRecord, "et"> = { t: null, f: "<unknown>", a: [], k: {}, cut: true };
+export const UNREADABLE: Omit<JobRecord, "et"> = {
+  t: null,
+  f: "<unknown>",
+  a: [],
+  k: {},
+  cut: true,
+};
 
 /** One try of a job. */
 export class JobRun {
@@ -27,6 +33,8 @@ export class JobRun {
   jobTry: number;
   /** When the try began, epoch milliseconds. */
   readonly startMs: number = Date.now();
+  /** How long the job had been due when it was claimed, milliseconds. */
+  readonly waitedMs: number;
   /** When it has to be stopped, or abandoned once it was; milliseconds of `performance.now()`. */
   deadline: number = Infinity;
   /** How many times something was told of its progress. */
@@ -39,9 +47,10 @@ export class JobRun {
   #controller: AbortController | undefined;
   #abandon: (() => void) | undefined;
 
-  /** Takes the claim; nothing is read yet. */
-  constructor(claim: Claim) {
+  /** Takes the claim, and when it was made by the store's clock; nothing is read yet. */
+  constructor(claim: Claim, claimedAt: number) {
     this.claim = claim;
+    this.waitedMs = Math.max(0, claimedAt - Number(claim.score));
     this.record = { ...UNREADABLE, et: this.startMs };
     this.jobTry = claim.starts;
   }

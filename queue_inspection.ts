@@ -3,14 +3,26 @@
  * @module
  */
 import { JobStateError } from "./errors.ts";
-import type { JobFilter, JobPage, JobView, QueueOptions, RetryJobsOptions } from "./inspection.ts";
+import type {
+  CronView,
+  JobFilter,
+  JobPage,
+  JobView,
+  QueueOptions,
+  QueueStats,
+  RetryJobsOptions,
+  StatsOptions,
+  WorkerView,
+} from "./inspection.ts";
 import { checkFunctionName, listJobs, sinceMs } from "./job_pages.ts";
 import { retryMany, retryOne } from "./job_retries.ts";
 import { endedView, waitingView } from "./job_views.ts";
 import { Job } from "./jobs.ts";
+import { readStats, readWorkers } from "./queue_stats.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import type { Store } from "./store.ts";
 import { checkOptions, show } from "./validation.ts";
+import type { WorkerReading } from "./worker_records.ts";
 
 const RETRY_KEYS = [
   "functionName",
@@ -35,6 +47,63 @@ export abstract class QueueInspection {
   abstract readonly deserializer?: Deserializer;
   /** How long after its due time a job may still be started, milliseconds. */
   abstract readonly expiresExtraMs: number;
+
+  /**
+   * The numbers of a queue: how many jobs wait, and what ended in the last minutes.
+   *
+   * It costs the same however long the queue is. What ends is counted by the workers, which tell it
+   * once a second: a worker that is killed takes the counts of its last second with it, never a job.
+   *
+   * @example
+   * ```ts
+   * import { createPool } from "@arq/arq";
+   *
+   * await using arq = await createPool("redis://localhost:6379");
+   * const { due, inProgress, oldestDueMs, minutes, waitTime } = await arq.stats();
+   * const failed = minutes.reduce((sum, minute) => sum + minute.failed, 0);
+   * console.log(due, inProgress, oldestDueMs, failed, waitTime?.p90Ms);
+   * ```
+   *
+   * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
+   */
+  async stats(options: StatsOptions = {}): Promise<QueueStats> {
+    checkOptions("stats", "{ history: { minutes: 15 } }", options, ["queueName", "history"]);
+    const queueName = this.#queueOf("stats", { queueName: options.queueName });
+    return await readStats(this.store, queueName, options.history);
+  }
+
+  /**
+   * The live workers of a queue, or of all queues of this prefix if none is named, by their start.
+   *
+   * A worker tells of itself once a second while something happens and every 10 seconds otherwise;
+   * one that has died is gone after 35 seconds. Python's workers tell nothing.
+   */
+  async workers(options: QueueOptions = {}): Promise<WorkerView[]> {
+    const workers = (await this.#readWorkers("workers", options)).map(({ worker }) => worker);
+    return workers.sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime());
+  }
+
+  /**
+   * The cron jobs of the live workers of a queue, or of all queues of this prefix if none is named,
+   * by their next run; one that several workers have stands there once.
+   */
+  async cronJobs(options: QueueOptions = {}): Promise<CronView[]> {
+    const cronJobs = new Map<string, CronView>();
+    for (const reading of await this.#readWorkers("cronJobs", options)) {
+      for (const job of reading.cronJobs) {
+        const { queueName, name, pattern, timezone } = job;
+        const key = JSON.stringify([queueName, name, pattern, timezone]);
+        const known = cronJobs.get(key);
+        if (!known || nextOf(job) > nextOf(known)) cronJobs.set(key, job); // the latest report
+      }
+    }
+    return [...cronJobs.values()].sort((a, b) => nextOf(a) - nextOf(b));
+  }
+
+  /** The queues of this prefix that workers or clients have used in the last days, by name. */
+  async queueNames(): Promise<string[]> {
+    return [...await this.store.inspection.queueNames()].sort();
+  }
 
   /**
    * Lists jobs, page by page: those in progress, queued, deferred, failed and complete, in this
@@ -153,6 +222,12 @@ export abstract class QueueInspection {
     await this.store.inspection.setPaused(this.#queueOf("resume", { queueName }), false);
   }
 
+  async #readWorkers(method: string, options: QueueOptions): Promise<WorkerReading[]> {
+    const queueName = this.#queueOf(method, options);
+    const isNamed = options.queueName !== undefined;
+    return await readWorkers(this.store, isNamed ? [queueName] : await this.queueNames());
+  }
+
   #queueOf(method: string, options: QueueOptions): string {
     checkOptions(method, QUEUE_EXAMPLE, options, ["queueName"]);
     checkQueueName(method, options.queueName);
@@ -160,6 +235,11 @@ export abstract class QueueInspection {
     this.store.checkQueueName(queueName);
     return queueName;
   }
+}
+
+/** When a cron job runs next, epoch milliseconds. */
+function nextOf({ next }: CronView): number {
+  return next[0]?.getTime() ?? Infinity;
 }
 
 /**

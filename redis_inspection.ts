@@ -3,19 +3,23 @@
  * `redis_inspection_scripts.ts`.
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { Argument, Reply } from "./redis_connection.ts";
 import { inspectionScripts } from "./redis_inspection_scripts.ts";
 import type { Script } from "./redis_scripts.ts";
 import type {
+  Counts,
   JobState,
   ListedJob,
   ListPage,
   PageQuery,
+  QueueNumbers,
   Removal,
   Retrial,
   StoreInspection,
+  WorkerReport,
 } from "./store_inspection.ts";
 
 /** Runs a script on a queue; `args` is told whether an earlier attempt may have taken effect. */
@@ -25,16 +29,26 @@ export type RunScript = (
   args: (again: boolean) => readonly Argument[],
 ) => Promise<Reply>;
 
+const logger = getLogger(["arq", "redis"]);
+/** The use of a queue is noted this often, of so many queues. */
+const NOTE_EVERY_MS = 3_600_000;
+const MOST_NOTED = 10_000;
 /** A page has no more bytes of jobs than this and one job. */
 const PAGE_BYTES = 4 << 20;
 
 /** Inspection of queues in Redis. */
 export class RedisInspection implements StoreInspection {
   readonly #run: RunScript;
+  readonly #prefix: string;
+  /** When the use of a queue was noted last. */
+  readonly #noted: Map<string, number> = new Map();
+  /** What kept a part of the last report from being written. */
+  #problem = "";
 
-  /** Takes what runs a script. */
-  constructor(run: RunScript) {
+  /** Takes what runs a script, and the prefix of all keys. */
+  constructor(run: RunScript, prefix: string) {
     this.#run = run;
+    this.#prefix = prefix;
   }
 
   async setPaused(queueName: string, paused: boolean): Promise<void> {
@@ -95,6 +109,77 @@ export class RedisInspection implements StoreInspection {
     const reply = String(await this.#run(inspectionScripts.retry, queueName, args));
     return Array.from(reply, (each) => each === "1");
   }
+
+  async report(queueName: string, report: WorkerReport): Promise<void> {
+    const { workerId, record, ttlMs, reportId, minute, totals } = report;
+    const worker = [workerId, record, String(ttlMs), reportId, String(minute.size)];
+    const args = [...worker, ...countArguments(minute), ...countArguments(totals)];
+    const problem = String(await this.#run(inspectionScripts.report, queueName, () => args));
+    if (problem !== this.#problem && problem !== "") {
+      logger.warn("operators see less of queue {queueName}: {problem}", { queueName, problem });
+    }
+    this.#problem = problem;
+  }
+
+  async numbers(queueName: string, minutes: number): Promise<QueueNumbers> {
+    const reply = await this.#run(inspectionScripts.numbers, queueName, () => [String(minutes)]);
+    const [now, paused, due, all, inProgress, oldestDueAt, totals, each] = listOf(reply);
+    return {
+      now: Number(String(now)),
+      paused: paused === 1,
+      due: Number(due),
+      deferred: Math.max(0, Number(all) - Number(due) - Number(inProgress)),
+      inProgress: Number(inProgress),
+      oldestDueAt: oldestDueAt === null ? undefined : Number(String(oldestDueAt)),
+      totals: countsOf(totals),
+      minutes: listOf(each).map((entry) => {
+        const [minute, counts] = listOf(entry);
+        return { minute: Number(minute), counts: countsOf(counts) };
+      }),
+    };
+  }
+
+  async workers(
+    queueName: string,
+  ): Promise<readonly { readonly workerId: string; readonly record: string }[]> {
+    const reply = listOf(await this.#run(inspectionScripts.workers, queueName, () => []));
+    return reply.map((entry) => {
+      const [workerId, record] = listOf(entry);
+      return { workerId: String(workerId), record: String(record) };
+    });
+  }
+
+  async queueNames(): Promise<readonly string[]> {
+    const anyQueue = `${this.#prefix}queue`;
+    const reply = await this.#run(inspectionScripts.queueNames, anyQueue, () => []);
+    return listOf(reply).map(String);
+  }
+
+  /** Notes that jobs are put into a queue, now and then, so that it is known before it has a worker. */
+  noteUse(queueName: string): void {
+    const now = performance.now();
+    if (now - (this.#noted.get(queueName) ?? -Infinity) < NOTE_EVERY_MS) return;
+    if (this.#noted.size >= MOST_NOTED) this.#noted.clear();
+    this.#noted.set(queueName, now);
+    this.#run(inspectionScripts.noteQueue, queueName, () => []).catch((error) => {
+      this.#noted.delete(queueName);
+      const reason = (error as Error).message;
+      logger.debug("the use of queue {queueName} is not noted: {reason}", { queueName, reason });
+    });
+  }
+}
+
+function countArguments(counts: Counts): string[] {
+  return [...counts].flatMap(([name, count]) => [name, String(count)]);
+}
+
+function countsOf(reply: Reply | undefined): Counts {
+  const fields = listOf(reply);
+  const counts = new Map<string, number>();
+  for (let i = 0; i < fields.length; i += 2) {
+    counts.set(String(fields[i]), Number(String(fields[i + 1])));
+  }
+  return counts;
 }
 
 function listedJob(reply: Reply): ListedJob {

@@ -5,6 +5,25 @@
  */
 import { script } from "./redis_scripts.ts";
 
+/** How long what operators see is kept without news, and how much of it. */
+const MINUTE_KEEP_MS = 3 * 3_600_000 + 120_000;
+const QUEUE_KEEP_MS = 7 * 86_400_000;
+const LONG_KEEP_MS = 30 * 86_400_000;
+const MOST_COMPLETE = 10_000;
+const MOST_FAILED = 100_000;
+const MOST_QUEUES = 10_000;
+
+/** The queues of the prefix, by the time of their last use. */
+const QUEUES = String.raw`
+local QUEUES = prefix .. 'ops:queues'
+local function note_queue()
+  redis.pcall('ZADD', QUEUES, format('%.0f', now), QUEUE)
+  redis.pcall('ZREMRANGEBYSCORE', QUEUES, '-inf', now - ${QUEUE_KEEP_MS})
+  redis.pcall('ZREMRANGEBYRANK', QUEUES, 0, -${MOST_QUEUES} - 1)
+  redis.pcall('PEXPIRE', QUEUES, ${QUEUE_KEEP_MS})
+end
+`;
+
 /**
  * Has claims of the queue take nothing, or ends that and wakes a worker.
  *
@@ -220,6 +239,123 @@ end
 return table.concat(replies)
 `;
 
+/**
+ * Notes that a worker lives or goes, adds up what has ended, and tidies up.
+ *
+ * Arguments: the worker's id; what it tells of itself; ms until it is taken for gone, "0" when it
+ * goes; an id of the counts or ""; how many counts there are for this minute; then name and number
+ * of each, and of the counts of all times.
+ *
+ * Replies "", or an error that kept a part of it from being done.
+ *
+ * Guarantees: counts of one id are added once. Whatever else stands at a key spoils that key alone.
+ */
+const REPORT = String.raw`
+local problem = ''
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  problem = reply.err
+end
+local worker, record, ttl, report = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local workers, worker_key = ops_key('workers'), ops_key('worker:' .. worker)
+if ttl == '0' then
+  try('ZREM', workers, worker)
+  call('DEL', worker_key)
+else
+  call('SET', worker_key, record, 'PX', ttl)
+  try('ZREMRANGEBYSCORE', workers, '-inf', now)
+  try('ZADD', workers, format('%.0f', now + tonumber(ttl)), worker)
+  try('PEXPIRE', workers, ttl)
+end
+
+local function add(key, first, last, keep)
+  for i = first, last, 2 do try('HINCRBY', key, ARGV[i], ARGV[i + 1]) end
+  if first <= last then try('PEXPIRE', key, keep) end
+end
+if report ~= '' and call('SET', prefix .. 'nonce:' .. report, '1', 'PX', 60000, 'NX') then
+  local first_total = 7 + 2 * tonumber(ARGV[6])
+  add(ops_key('minute:' .. math.floor(now / 60000)), 7, first_total - 1, ${MINUTE_KEEP_MS})
+  add(ops_key('totals'), first_total, #ARGV, ${LONG_KEEP_MS})
+end
+
+-- Keeps the newest, and drops the oldest as long as their results have gone.
+local function trim(key, most)
+  if not try('ZREMRANGEBYRANK', key, 0, -most - 1) then return end
+  for _ = 1, 10 do
+    local gone, oldest = {}, call('ZRANGE', key, 0, 99)
+    for _, id in ipairs(oldest) do
+      if call('EXISTS', result_key(id)) == 0 then gone[#gone + 1] = id end
+    end
+    if #gone > 0 then call('ZREM', key, unpack(gone)) end
+    if #gone < 100 then return end
+  end
+end
+trim(ops_key('complete'), ${MOST_COMPLETE})
+trim(ops_key('failed'), ${MOST_FAILED})
+note_queue()
+return problem
+`;
+
+/**
+ * Reads the numbers of a queue.
+ *
+ * Arguments: how many minutes to go back, this one included.
+ *
+ * Replies now, 1 if it is paused, how many jobs are due, how many the queue has, how many are under a
+ * lease, the score of the oldest due one or nil, the counts of all times, and for each minute that
+ * has any its number and its counts; counts are a list of names and numbers.
+ */
+const NUMBERS = String.raw`
+local function counts(key)
+  local found = redis.pcall('HGETALL', key)
+  return found.err and {} or found
+end
+local oldest = call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
+local leased = redis.pcall('ZCOUNT', LEASES, '(' .. now, '+inf')
+local minutes, minute = {}, math.floor(now / 60000)
+for each = minute - tonumber(ARGV[2]) + 1, minute do
+  local found = counts(ops_key('minute:' .. each))
+  if #found > 0 then minutes[#minutes + 1] = {each, found} end
+end
+return {
+  format('%.0f', now),
+  call('EXISTS', ops_key('paused')),
+  call('ZCOUNT', QUEUE, '-inf', now),
+  call('ZCARD', QUEUE),
+  type(leased) == 'number' and leased or 0,
+  oldest[2] or false,
+  counts(ops_key('totals')),
+  minutes,
+}
+`;
+
+/** Replies the id of each live worker of the queue, and what it tells of itself; a thousand at most. */
+const WORKERS = String.raw`
+local reply = {}
+local ids = redis.pcall('ZRANGEBYSCORE', ops_key('workers'), '(' .. now, '+inf', 'LIMIT', 0, 1000)
+if ids.err then return reply end
+for _, id in ipairs(ids) do
+  local record = redis.pcall('GET', ops_key('worker:' .. id))
+  if type(record) == 'string' then reply[#reply + 1] = {id, record} end
+end
+return reply
+`;
+
+/** Notes that the queue is used, unless something else has its name. */
+const NOTE_QUEUE = String.raw`
+local kind = call('TYPE', QUEUE).ok
+if kind == 'zset' or kind == 'none' then note_queue() end
+return 1
+`;
+
+/** Replies the queues of the prefix that were used in the last days. */
+const QUEUE_NAMES = String.raw`
+local since = now - ${QUEUE_KEEP_MS}
+local names = redis.pcall('ZRANGEBYSCORE', QUEUES, since, '+inf', 'LIMIT', 0, ${MOST_QUEUES})
+return names.err and {} or names
+`;
+
 /** The scripts for operators, by what they do. */
 export const inspectionScripts = {
   setPaused: script(SET_PAUSED),
@@ -228,4 +364,9 @@ export const inspectionScripts = {
   view: script(VIEW),
   countFailed: script(COUNT_FAILED),
   retry: script(RETRY),
+  report: script(QUEUES + REPORT),
+  numbers: script(NUMBERS),
+  workers: script(WORKERS),
+  noteQueue: script(QUEUES + NOTE_QUEUE),
+  queueNames: script(QUEUES + QUEUE_NAMES),
 } as const;

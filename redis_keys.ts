@@ -8,7 +8,11 @@
  * - `paused`: there while the queue is paused.
  * - `left:<holder>`: there once a worker has begun to end.
  * - `complete`, `failed`: the jobs that have ended and whose result was kept, by the time of their end.
+ * - `minute:<minute of the epoch>`, `totals`: how many jobs ended how, in a minute and in all.
+ * - `workers`, `worker:<id>`: the live workers and what each tells of itself.
  * - `watched`: the jobs whose steps somebody wants to hear of.
+ *
+ * `<prefix>ops:queues` has the queues of the prefix by the time of their last use.
  * @module
  */
 

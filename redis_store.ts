@@ -61,7 +61,6 @@ import type {
   SuspectRule,
   WakeLine,
 } from "./store.ts";
-import type { StoreInspection } from "./store_inspection.ts";
 
 const logger = getLogger(["arq", "redis"]);
 /** A blocking pop returns after this many seconds at the latest, so that a dead peer is noticed. */
@@ -72,7 +71,7 @@ export class RedisStore implements Store {
   readonly prefix: string;
   readonly listChunk = 250;
   readonly address: string;
-  readonly inspection: StoreInspection;
+  readonly inspection: RedisInspection;
   readonly #target: RedisTarget;
   readonly #factory: ClientFactory;
   readonly #commands: RedisConnection;
@@ -91,7 +90,7 @@ export class RedisStore implements Store {
     this.#news = new RedisNews(prefix, () => this.#connectNews());
     this.prefix = prefix;
     this.address = target.address;
-    this.inspection = new RedisInspection((...call) => this.#run(...call));
+    this.inspection = new RedisInspection((...call) => this.#run(...call), prefix);
   }
 
   get client(): unknown {
@@ -155,6 +154,7 @@ export class RedisStore implements Store {
     const nonce = anyGiven ? crypto.randomUUID() : "";
     const payloads = Buffer.concat(jobs.map(({ payload }) => payload));
     const fields = jobs.flatMap((job) => [job.jobId, termsOf(job)]);
+    this.inspection.noteUse(queueName);
     const reply = await this.#run(scripts.enqueue, queueName, (again) => [
       String(extraMs),
       again ? "1" : "0",

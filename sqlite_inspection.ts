@@ -3,17 +3,20 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { drop, isLocked, place, type Scope, stored } from "./sqlite_operations.ts";
+import { drop, isLocked, isPaused, place, type Scope, stored } from "./sqlite_operations.ts";
 import { type EndRow, idOf, storedId, type WaitingRow } from "./sqlite_statements.ts";
 import type {
+  Counts,
   JobList,
   JobState,
   ListedJob,
   ListPage,
   PageQuery,
+  QueueNumbers,
   Removal,
   Retrial,
   StoreInspection,
+  WorkerReport,
 } from "./store_inspection.ts";
 
 /** Does work on a queue in a transaction. */
@@ -21,6 +24,9 @@ export type Transact = <T>(queueName: string | undefined, work: (scope: Scope) =
 
 /** A page has no more bytes of jobs than this and one job. */
 const PAGE_BYTES = 4 << 20;
+/** Counts of minutes are kept for so many, those of all times under a minute of their own. */
+const KEPT_MINUTES = 182;
+const TOTALS = 0;
 /** Comes after every position. */
 const LAST = Number.MAX_SAFE_INTEGER;
 
@@ -73,6 +79,30 @@ export class SqliteInspection implements StoreInspection {
     extraMs: number,
   ): Promise<boolean[]> {
     return this.#write(queueName, (scope) => jobs.map((job) => retry(scope, job, extraMs)));
+  }
+
+  report(queueName: string, report: WorkerReport): Promise<void> {
+    return this.#write(queueName, (scope) => addReport(scope, report));
+  }
+
+  numbers(queueName: string, minutes: number): Promise<QueueNumbers> {
+    return this.#read(queueName, (scope) => readNumbers(scope, minutes));
+  }
+
+  workers(
+    queueName: string,
+  ): Promise<readonly { readonly workerId: string; readonly record: string }[]> {
+    return this.#read(queueName, ({ sql, queue, now }) => {
+      const rows = sql.listWorkers.all(queue, now);
+      return rows.map(({ worker_id: workerId, record }) => ({ workerId, record }));
+    });
+  }
+
+  queueNames(): Promise<readonly string[]> {
+    return this.#read(
+      undefined,
+      ({ sql, space }) => sql.listQueues.all(space).map(({ name }) => name),
+    );
   }
 }
 
@@ -174,6 +204,57 @@ function retry(scope: Scope, { jobId, result, payload }: Retrial, extraMs: numbe
   sql.dropLock.run(space, id); // the tail of a slot, which would keep the job waiting
   scope.wakes = true;
   return true;
+}
+
+/** Nothing is added twice here: a transaction that was not known to be done was not. */
+function addReport(scope: Scope, report: WorkerReport): void {
+  const { sql, queue, now } = scope;
+  const { workerId, record, ttlMs, minute, totals } = report;
+  if (ttlMs === 0) sql.dropWorker.run(queue, workerId);
+  else sql.putWorker.run(queue, workerId, record, stored(now + ttlMs));
+  const thisMinute = minuteOf(now);
+  for (const [name, count] of minute) sql.addCount.run(queue, thisMinute, name, count);
+  for (const [name, count] of totals) sql.addCount.run(queue, TOTALS, storedId(name), count);
+  if (minute.size > 0) sql.dropCounts.run(queue, thisMinute - KEPT_MINUTES);
+}
+
+function readNumbers(scope: Scope, minutes: number): QueueNumbers {
+  const { sql, queue, now } = scope;
+  const inProgress = sql.countHeld.get(queue, now)?.count ?? 0;
+  const all = sql.countEntries.get(queue)?.entries ?? 0;
+  const due = countDue(scope, all);
+  const counts = new Map<number, Map<string, number>>();
+  for (const { minute, name, count } of sql.listCounts.all(queue, minuteOf(now) - minutes + 1)) {
+    const known = counts.get(minute);
+    if (known) known.set(idOf(name), count);
+    else counts.set(minute, new Map([[idOf(name), count]]));
+  }
+  const totals: Counts = counts.get(TOTALS) ?? new Map();
+  counts.delete(TOTALS);
+  return {
+    now,
+    paused: isPaused(scope),
+    due,
+    deferred: Math.max(0, all - due - inProgress),
+    inProgress,
+    oldestDueAt: due > 0 ? sql.firstScore.get(queue)?.score : undefined,
+    totals,
+    minutes: [...counts].map(([minute, counts]) => ({ minute, counts })),
+  };
+}
+
+/** Counts whichever are fewer: the entries that are due or those that are not. */
+function countDue({ sql, queue, now }: Scope, all: number): number {
+  for (let limit = 1_000;; limit *= 4) {
+    const due = sql.countDue.get(queue, now, limit)?.count ?? 0;
+    if (due < limit) return due;
+    const notDue = sql.countNotDue.get(queue, now, limit)?.count ?? 0;
+    if (notDue < limit) return all - notDue;
+  }
+}
+
+function minuteOf(now: number): number {
+  return Math.floor(now / 60_000);
 }
 
 function positionOf(row: WaitingRow | EndRow | undefined): string {

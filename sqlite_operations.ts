@@ -177,7 +177,8 @@ export function hasDue(scope: Scope): boolean {
   return sql.anyDue.get(queue, now) !== undefined && !isPaused(scope);
 }
 
-function isPaused({ sql, queue }: Scope): boolean {
+/** Whether a queue is paused. */
+export function isPaused({ sql, queue }: Scope): boolean {
   return sql.isPaused.get(queue) !== undefined;
 }
 
@@ -370,6 +371,7 @@ export function sweep(sql: Statements, now: number, before: number, limit: numbe
   const progress = Number(sql.sweepProgress.run(now, limit).changes);
   const news = Number(sql.sweepNews.run(before, limit).changes);
   sql.sweepLocks.run(now);
+  sql.sweepWorkers.run(now);
   sql.sweepHealth.run(now);
   return [payloads, results, progress, news].includes(limit);
 }

@@ -311,6 +311,40 @@ const SQL = {
   /** The number of the last result ever recorded. */
   lastResult: "SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'results'",
 
+  /** Notes a worker of a queue. */
+  putWorker:
+    "INSERT OR REPLACE INTO workers (queue, worker_id, record, expires_at) VALUES (?, ?, ?, ?)",
+  /** Removes a worker of a queue. */
+  dropWorker: "DELETE FROM workers WHERE queue = ? AND worker_id = ?",
+  /** The live workers of a queue. */
+  listWorkers:
+    "SELECT worker_id, record FROM workers WHERE queue = ? AND expires_at > ? LIMIT 1000",
+  /** Adds to a count; minute 0 has those of all times. */
+  addCount: `
+    INSERT INTO counts (queue, minute, name, count) VALUES (?, ?, ?, ?)
+    ON CONFLICT (queue, minute, name) DO UPDATE SET count = count + excluded.count`,
+  /** The counts of a queue since a minute, and those of all times. */
+  listCounts: `
+    SELECT minute, name, count FROM counts WHERE queue = ?1 AND minute = 0
+    UNION ALL SELECT minute, name, count FROM counts WHERE queue = ?1 AND minute >= ?2
+    ORDER BY minute`,
+  /** Removes a queue's counts of minutes before one. */
+  dropCounts: "DELETE FROM counts WHERE queue = ? AND minute > 0 AND minute < ?",
+  /** How many entries of a queue are due, counted as far as a limit. */
+  countDue: `
+    SELECT count(*) AS count
+    FROM (SELECT 1 FROM jobs WHERE queue = ? AND score <= ? LIMIT ?)`,
+  /** How many entries of a queue are not due, running ones too, counted as far as a limit. */
+  countNotDue: `
+    SELECT count(*) AS count
+    FROM (SELECT 1 FROM jobs WHERE queue = ? AND score > ? LIMIT ?)`,
+  /** How many leases of a queue are held. */
+  countHeld: "SELECT count(*) AS count FROM jobs WHERE queue = ? AND lease_until > ?",
+  /** The first score of a queue. */
+  firstScore: "SELECT score FROM jobs WHERE queue = ? ORDER BY score LIMIT 1",
+  /** The queues of a prefix. */
+  listQueues: "SELECT name FROM queues WHERE space = ? ORDER BY name LIMIT 10000",
+
   /** Locks an id for a while. */
   putLock: "INSERT OR REPLACE INTO locks (space, job_id, expires_at) VALUES (?, ?, ?)",
   /** Ends the lock of an id. */
@@ -358,6 +392,7 @@ const SQL = {
       OR EXISTS (SELECT 1 FROM locks WHERE expires_at <= ?1)
       OR EXISTS (SELECT 1 FROM progress WHERE expires_at <= ?1)
       OR EXISTS (SELECT 1 FROM (SELECT at FROM news ORDER BY seq LIMIT 1) WHERE at <= ?2)
+      OR EXISTS (SELECT 1 FROM workers WHERE expires_at <= ?1)
       OR EXISTS (SELECT 1 FROM health WHERE expires_at <= ?1) AS found`,
   /** Removes up to so many expired payloads; their entries stay until a worker reports them. */
   sweepPayloads: `
@@ -373,6 +408,8 @@ const SQL = {
     DELETE FROM news WHERE seq IN (SELECT seq FROM news WHERE at <= ? ORDER BY seq LIMIT ?)`,
   /** Removes expired locks. */
   sweepLocks: "DELETE FROM locks WHERE expires_at <= ?",
+  /** Removes workers that have gone. */
+  sweepWorkers: "DELETE FROM workers WHERE expires_at <= ?",
   /** Removes expired signs of life. */
   sweepHealth: "DELETE FROM health WHERE expires_at <= ?",
 
@@ -482,6 +519,31 @@ export interface Statements {
   readonly newResults: Query<[afterSeq: number, limit: number], Omit<ResultRow, "record">>;
   readonly resultAt: Query<[seq: number], ResultRow>;
   readonly lastResult: Query<[], { readonly seq: number }>;
+  readonly putWorker: Query<
+    [queue: number, workerId: string, record: string, expiresAt: number]
+  >;
+  readonly dropWorker: Query<[queue: number, workerId: string]>;
+  readonly listWorkers: Query<
+    [queue: number, now: number],
+    { readonly worker_id: string; readonly record: string }
+  >;
+  readonly addCount: Query<[queue: number, minute: number, name: string, count: number]>;
+  readonly listCounts: Query<
+    [queue: number, since: number],
+    { readonly minute: number; readonly name: string; readonly count: number }
+  >;
+  readonly dropCounts: Query<[queue: number, before: number]>;
+  readonly countDue: Query<
+    [queue: number, now: number, limit: number],
+    { readonly count: number }
+  >;
+  readonly countNotDue: Query<
+    [queue: number, now: number, limit: number],
+    { readonly count: number }
+  >;
+  readonly countHeld: Query<[queue: number, now: number], { readonly count: number }>;
+  readonly firstScore: Query<[queue: number], { readonly score: number }>;
+  readonly listQueues: Query<[space: number], { readonly name: string }>;
   readonly putLock: Query<[space: number, jobId: string, expiresAt: number]>;
   readonly dropLock: Query<[space: number, jobId: string]>;
   readonly hasLock: Query<[space: number, jobId: string, now: number], { readonly found: number }>;
@@ -523,6 +585,7 @@ export interface Statements {
   readonly sweepProgress: Query<[now: number, limit: number]>;
   readonly sweepNews: Query<[before: number, limit: number]>;
   readonly sweepLocks: Query<[now: number]>;
+  readonly sweepWorkers: Query<[now: number]>;
   readonly sweepHealth: Query<[now: number]>;
   readonly begin: Query<[]>;
   readonly beginReading: Query<[]>;

@@ -66,6 +66,45 @@ export interface Retrial {
   readonly payload: Uint8Array;
 }
 
+/** Counts by name; the names are the business of whoever counts. */
+export type Counts = ReadonlyMap<string, number>;
+
+/** What a worker tells of itself, and what has ended since it did so before. */
+export interface WorkerReport {
+  /** The worker's id. */
+  readonly workerId: string;
+  /** What it tells, as text. */
+  readonly record: string;
+  /** Milliseconds until it is taken for gone; 0 when it goes. */
+  readonly ttlMs: number;
+  /** An id of the counts, so that they are added once. */
+  readonly reportId: string;
+  /** What is to be added to the counts of this minute. */
+  readonly minute: Counts;
+  /** What is to be added to the counts of all times. */
+  readonly totals: Counts;
+}
+
+/** The numbers of a queue. */
+export interface QueueNumbers {
+  /** The store's time, epoch milliseconds. */
+  readonly now: number;
+  /** Whether claims take nothing. */
+  readonly paused: boolean;
+  /** Jobs that could be started. */
+  readonly due: number;
+  /** Jobs that are not due. */
+  readonly deferred: number;
+  /** Jobs under a lease. */
+  readonly inProgress: number;
+  /** Since when the oldest due job has been due, epoch milliseconds. */
+  readonly oldestDueAt: number | undefined;
+  /** The counts of those minutes that have any; `minute` counts from the epoch. */
+  readonly minutes: readonly { readonly minute: number; readonly counts: Counts }[];
+  /** The counts of all times. */
+  readonly totals: Counts;
+}
+
 /** The operators' side of a store. */
 export interface StoreInspection {
   /** Has claims of a queue take nothing, or ends that and wakes a worker. */
@@ -93,4 +132,14 @@ export interface StoreInspection {
    * started within `extraMs`; false where the result is another by now or the id is in use.
    */
   retry(queueName: string, jobs: readonly Retrial[], extraMs: number): Promise<boolean[]>;
+  /** Notes that a worker lives or goes, and adds up what ended; counts of minutes are kept for hours. */
+  report(queueName: string, report: WorkerReport): Promise<void>;
+  /** Reads the numbers of a queue and the counts of the last minutes, this one included. */
+  numbers(queueName: string, minutes: number): Promise<QueueNumbers>;
+  /** What the live workers of a queue have told of themselves. */
+  workers(
+    queueName: string,
+  ): Promise<readonly { readonly workerId: string; readonly record: string }[]>;
+  /** The queues of the prefix that were used in the last days. */
+  queueNames(): Promise<readonly string[]>;
 }

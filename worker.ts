@@ -14,6 +14,7 @@ import { JobLoop } from "./job_loop.ts";
 import { atMost, sleep, untilAborted } from "./sleep.ts";
 import { checkKeys } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
+import { WorkerReporter } from "./worker_report.ts";
 import {
   type ResolvedSettings,
   resolveSettings,
@@ -42,7 +43,7 @@ export interface RunCheckOptions extends RunOptions {
 const HOUSEKEEPING_MS = 500;
 /** `onShutdown` may take this long; the worker ends without it then. */
 const SHUTDOWN_HOOK_MS = 15_000;
-/** Removing the sign of life may take this long; it expires by itself. */
+/** Removing signs of life may take this long; they expire by themselves. */
 const FAREWELL_MS = 1_000;
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 const NO_JOBS: Counters & { readonly ongoing: number } = {
@@ -240,11 +241,17 @@ export class Worker<State = unknown> implements AsyncDisposable {
   async #work(settings: ResolvedSettings, loop: JobLoop, stop: AbortSignal): Promise<void> {
     const health = new HealthRecorder(settings);
     const cron = new CronScheduler(settings);
-    const keepHouse = (now: number) => Promise.all([health.tick(loop, now), cron.tick(now)]);
+    const reporter = new WorkerReporter(settings, loop, cron);
+    const keepHouse = (now: number) =>
+      Promise.all([
+        reporter.tick(now),
+        ...(stop.aborted ? [] : [health.tick(loop, now), cron.tick(now)]),
+      ]);
     if (stop.aborted) return;
-    await keepHouse(await readTime(settings, stop)); // before the first claim: a burst finds what is to run at the start
+    // Before the first claim: a burst finds what is to run at the start.
+    await keepHouse(await readTime(settings, stop));
     const housekeeping = setInterval(() => {
-      if (loop.now !== undefined && !stop.aborted) void keepHouse(loop.now);
+      if (loop.now !== undefined) void keepHouse(loop.now);
     }, Math.min(settings.pollDelayMs, HOUSEKEEPING_MS));
     const onStop = () => {
       const { jobCompletionWaitMs } = settings;
@@ -261,7 +268,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
       stop.removeEventListener("abort", onStop);
       this.#past = this.#total();
       this.#loop = undefined;
-      await atMost(FAREWELL_MS, health.remove());
+      await atMost(FAREWELL_MS, Promise.all([health.remove(), reporter.end()]));
     }
   }
 

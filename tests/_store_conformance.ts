@@ -25,6 +25,7 @@ import {
   describeWakeLines,
 } from "./_store_conformance_ends.ts";
 import { describeNews } from "./_store_conformance_news.ts";
+import { describeNumbers } from "./_store_conformance_numbers.ts";
 import { describeLists, describeRetrying, describeSteering } from "./_store_conformance_ops.ts";
 
 /** Declares the suite for one store. */
@@ -405,4 +406,5 @@ export function conformance(name: string, open: OpenStore): void {
   describeNews(name, bench);
   describeLists(name, bench);
   describeRetrying(name, bench);
+  describeNumbers(name, bench);
 }

@@ -145,7 +145,7 @@ export class Scene {
 const PASSING: readonly (readonly [name: RegExp, limitMs: number])[] = [
   [/:wake$/, 5_000],
   [/^nonce:/, 60_000],
-  [/:ops:/, Infinity],
+  [/(^|:)ops:/, Infinity],
   [/^progress:/, 630_000],
 ];
 

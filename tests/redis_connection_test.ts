@@ -382,7 +382,9 @@ describe("Connections", () => {
     assert.equal(only(await first.queuedJobs()).jobId, "a");
     const keys = await redis.call("KEYS", `${two}*`) as string[];
     assert.ok(
-      keys.every((key) => /:(result:a|nonce:\S+|queue:wake|queue:ops:failed)$/.test(key)),
+      keys.every((key) =>
+        /:(result:a|nonce:\S+|queue:wake|queue:ops:failed|ops:queues)$/.test(key)
+      ),
       keys.join(),
     );
   });

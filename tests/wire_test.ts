@@ -38,7 +38,7 @@ const LEASE_MS = 30_000;
 const EVERY_SECOND = Array.from({ length: 60 }, (_, second) => second);
 const HEALTH_KEY = "arq:queue:health-check";
 /** Keys that arq has not; no program of Python's looks at them. */
-const OWN_KEYS = /^arq:queue:(wake|leases|ops:.*)$|^arq:(nonce|handbacks):/;
+const OWN_KEYS = /^arq:queue:(wake|leases|ops:.*)$|^arq:(nonce|handbacks|ops):/;
 
 function stateOf(beginning: string): WireState {
   return only(WIRE.states.filter(({ state }) => state.startsWith(beginning)));
