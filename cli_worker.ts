@@ -8,7 +8,10 @@ import { checkSecret, namingSettings, readUrl } from "./cli_connection.ts";
 import type { Host } from "./cli_host.ts";
 import { type LogStyle, setUpLog } from "./cli_log.ts";
 import { readCount } from "./cli_quantities.ts";
+import { serve, type Server } from "./cli_server.ts";
 import { loadObject, loadSettings, locateExport, withOverrides } from "./cli_settings.ts";
+import { metrics } from "./metrics.ts";
+import { show } from "./validation.ts";
 import { checkHealth, Worker, type WorkerSettings } from "./worker.ts";
 
 /** What `worker` takes. */
@@ -30,6 +33,11 @@ export const WORKER: CommandSpec = {
       isRepeatable: true,
       help: "Reload when a source in DIR changes; may be repeated",
     },
+    {
+      name: "metrics-port",
+      value: "PORT",
+      help: "Serve /metrics, /healthz on this port, or HOST:PORT",
+    },
     { name: "verbose", short: "v", help: "Log more, and show whole stacks" },
     { name: "log-format", value: "FORMAT", help: "pretty, or json: one object a line" },
     { name: "log-config", value: "MODULE", help: "Log as this module's LogTape config says" },
@@ -43,6 +51,7 @@ export async function runWorkerCommand(args: Arguments, host: Host): Promise<num
   const [given = ""] = args.operands;
   const overrides = readOverrides(args);
   const style = readStyle(args, host.hasColours);
+  const place = readPlace(args.value("metrics-port"));
   const location = locateExport(given);
   const settings = withOverrides(await loadSettings(location), overrides);
   checkSecret(settings);
@@ -52,9 +61,35 @@ export async function runWorkerCommand(args: Arguments, host: Host): Promise<num
     getLogger(["arq", "cli"]).debug("settings from {url}", { url: location.url });
     if (args.switch("check")) return await printHealth(settings);
     await host.mayStart();
+    await using _server = serveMetrics(place, worker, settings.queueName);
     await worker.run({ signal: host.stopSignal(settings.handleSignals !== false) });
     return 0;
   });
+}
+
+interface Place {
+  readonly hostname: string;
+  readonly port: number;
+}
+
+function readPlace(text: string | undefined): Place | undefined {
+  if (text === undefined) return undefined;
+  const [, host = "127.0.0.1", digits = ""] = /^(?:(.+):)?(\d+)$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits !== "" && port <= 65_535) return { hostname: host.replace(/^\[(.*)\]$/, "$1"), port };
+  throw new UsageError(`--metrics-port must be a port or HOST:PORT, got ${show(text)}`);
+}
+
+function serveMetrics(
+  place: Place | undefined,
+  { arq }: Worker,
+  queueName: string = arq.defaultQueueName,
+): Server | undefined {
+  if (!place) return undefined;
+  const handler = metrics(arq, { queueNames: [queueName] });
+  const server = serve(handler, { option: "--metrics-port", ...place });
+  getLogger(["arq", "cli"]).info("metrics on {url}/metrics", { event: "metrics", url: server.url });
+  return server;
 }
 
 /** Signals are handled here; a bad value of the setting stays, to be reported with the others. */
