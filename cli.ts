@@ -48,6 +48,7 @@ import { JOB, JOBS } from "./cli_jobs.ts";
 import { type LogFormat, reportFailure, setUpLog, wantsColours } from "./cli_log.ts";
 import { ReaderGone } from "./cli_output.ts";
 import { locateExport, missingPermission, placeIn } from "./cli_settings.ts";
+import { STATS, WORKERS } from "./cli_stats.ts";
 import { reloadOnChange, type ThreadOrder } from "./cli_watch.ts";
 import { readStyle, runWorkerCommand, WORKER } from "./cli_worker.ts";
 import { ArqError } from "./errors.ts";
@@ -59,7 +60,7 @@ const PROGRAM = "arq";
 
 const COMMANDS: readonly Command[] = [
   { spec: WORKER, run: runOrReload },
-  ...[JOBS, JOB],
+  ...[STATS, JOBS, JOB, WORKERS],
   ...[ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME],
 ];
 

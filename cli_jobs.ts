@@ -15,9 +15,9 @@ import {
 } from "./cli_operations.ts";
 import { countText, durationText, readCount, readSince, timeText } from "./cli_quantities.ts";
 import type { Colour, Column } from "./cli_tables.ts";
-import type { JobFilter, JobView, JobViewStatus } from "./client.ts";
+import type { JobFilter, JobView, JobViewStatus, RunningJob, WorkerView } from "./client.ts";
 import { displayText, displayValue } from "./display.ts";
-import { JobNotFound } from "./errors.ts";
+import { DeserializationError, JobNotFound } from "./errors.ts";
 import { nearest, show } from "./validation.ts";
 
 /** Ids are shown whole unless they are absurd. */
@@ -187,10 +187,13 @@ export const JOB: Command = operation(
   (op, { jobId, everyMs }) => look(op, everyMs, () => printJob(op, jobId)),
 );
 
-async function printJob({ arq, queueName, out }: Operation, jobId: string): Promise<void> {
+async function printJob(op: Operation, jobId: string): Promise<void> {
+  const { arq, queueName, out } = op;
   const job = await arq.jobView(jobId, { queueName });
   if (job === null) throw noSuchJob(jobId, queueName);
-  if (out.isJson) return await out.json(job);
+  const progress = await progressOf(op, jobId);
+  if (out.isJson) return await out.json({ ...job, progress });
+  const worker = job.status === "in_progress" ? await workerOf(op, jobId) : undefined;
   const { functionName, enqueueTime, dueAt, startTime, finishTime, jobTry, problem } = job;
   const now = Date.now();
   await out.facts([
@@ -203,13 +206,25 @@ async function printJob({ arq, queueName, out }: Operation, jobId: string): Prom
     ["tries", jobTry === null ? undefined : String(jobTry)],
     ["enqueued", whenFact(enqueueTime, now)],
     ["due", whenFact(dueAt, now)],
-    ["started", whenFact(startTime, now)],
+    ["started", whenFact(startTime ?? worker?.running.startedAt ?? null, now)],
+    ["worker", worker && workerText(worker.worker)],
+    ["progress", progress === undefined ? undefined : wholeText(progress)],
     ["ended", whenFact(finishTime, now)],
     ["took", startTime && finishTime ? durationText(+finishTime - +startTime) : undefined],
     ["result", job.success === true ? wholeText(job.result) : undefined],
     ["error", job.success === false ? wholeText(job.result) : undefined, "red"],
     ["problem", problem === null ? undefined : displayText(problem, WHOLE_LIMIT)],
   ]);
+}
+
+/** What the job told of its progress; an error in its place if nobody can read it. */
+async function progressOf({ arq, queueName }: Operation, jobId: string): Promise<unknown> {
+  try {
+    return await arq.job(jobId, { queueName }).progress();
+  } catch (error) {
+    if (error instanceof DeserializationError) return error;
+    throw error;
+  }
 }
 
 /** The error for a job of which nothing is there. */
@@ -225,4 +240,24 @@ function wholeText(value: unknown): string {
 
 function whenFact(time: Date | null, now: number): string | undefined {
   return time === null ? undefined : `${timeText(time)} (${distanceText(time, now)})`;
+}
+
+interface WorkerOfJob {
+  readonly worker: WorkerView;
+  readonly running: RunningJob;
+}
+
+async function workerOf(
+  { arq, queueName }: Operation,
+  jobId: string,
+): Promise<WorkerOfJob | undefined> {
+  for (const worker of await arq.workers({ queueName })) {
+    const running = worker.running.find((job) => job.jobId === jobId);
+    if (running) return { worker, running };
+  }
+}
+
+function workerText({ workerId, hostname, pid }: WorkerView): string {
+  const place = `process ${pid}${hostname === null ? "" : ` on ${displayText(hostname, 60)}`}`;
+  return `${displayText(workerId, ID_LIMIT)}, ${place}`;
 }

@@ -7,7 +7,9 @@ import { ABORT, ENQUEUE, RETRY } from "../cli_actions.ts";
 import { Arguments, checkOperands } from "../cli_arguments.ts";
 import type { Command, Host } from "../cli_host.ts";
 import { JOB, JOBS } from "../cli_jobs.ts";
+import { STATS } from "../cli_stats.ts";
 import { type ArqClient, createPool } from "../client.ts";
+import type { JobContext } from "../functions.ts";
 import { Worker, type WorkerSettings } from "../worker.ts";
 import { Cli, type CliEnd, openScene, Project, ROOT, RUN, runCli, startCli } from "./_cli.ts";
 import { functions } from "./fixtures/cli_settings.ts";
@@ -154,34 +156,78 @@ for (const kind of ["Redis", "a file"] as const) {
       await rejection(stage.arq.job("bad").result());
     });
 
-    it("shows hostile names and payloads harmlessly", async () => {
+    it("tells of the workers and of what they did", async () => {
       await using stage = await openStage(kind);
       const { arq } = stage;
-      const evil = "\x1b]0;title\x07\x1b[2J\u202egpj.exe\nforged";
-      const values = [evil, new Uint8Array([0, 27, 155]), { [evil]: "x".repeat(100_000) }];
-      await arq.enqueueJob(evil, values, { jobId: evil, kwargs: { [evil]: evil } });
-      await stage.work({ maxTries: 1 });
-      await rejection(arq.job(evil).result());
-      const outputs = await Promise.all([
-        stage.expect(0, "jobs"),
-        stage.expect(0, "job", evil),
-        stage.expect(0, "jobs", "--json"),
+      assert.equal(await stage.expect(0, "workers"), "no worker is alive\n");
+      const tell = ({ progress, signal }: JobContext) => {
+        progress({ part: 0.5 });
+        return new Promise((_, reject) => signal.addEventListener("abort", reject));
+      };
+      stage.work({ functions: { ...functions, tell } });
+      await Promise.all([
+        arq.call("double", [1]),
+        assert.rejects(arq.call("fail"), TypeError),
+        arq.enqueueJob("tell", [], { jobId: "stuck" }),
+        arq.enqueueJob("double", [1], { deferBy: 3_600_000 }),
       ]);
-      outputs.push(await stage.expect(3, "remove", evil, evil));
-      for (const output of outputs) {
-        assert.doesNotMatch(output.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u);
-        assert.doesNotMatch(output, /^forged/m);
-        assert.ok(output.length < 300_000, `${output.length} characters`);
-      }
-      assert.match(outputs[1] ?? "", /Uint8Array\(3\) <00 1b 9b>/);
-      const { jobId, args } = JSON.parse(outputs[2] ?? "");
-      assert.equal(jobId, evil);
-      assert.deepEqual(args, [evil, "ABub", values[2]]);
+      const report = await eventually(async () => {
+        const [[worker], { functions }] = await Promise.all([arq.workers(), arq.stats()]);
+        return worker?.running.length === 1 && functions.length === 2 && worker;
+      }, "a report of it all");
+      const [workers, stats, job, [asJson]] = await Promise.all([
+        stage.expect(0, "workers"),
+        stage.expect(0, "stats"),
+        stage.expect(0, "job", "stuck"),
+        stage.json(0, "stats", "--queue", arq.defaultQueueName, "--history=3h"),
+      ]);
+      assert.match(await stage.expect(0, "stats", "--history=2h30m"), /each 3m .*\n▁{48,49}[▂-█]/);
+      const [head = "", line = "", ...more] = workers.split("\n");
+      assert.match(head, /^WORKER +HOST +PID +RUNTIME +QUEUE +RUNNING +COMPLETE +FAILED +RETRIED/);
+      assert.ok(line.startsWith(report.workerId), workers);
+      assert.match(line, new RegExp(` ${process.pid} .* 1/10 +1 +1 +0 +\\d+ MB +\\S+`));
+      assert.match(more.join("\n"), /^JOB +FUNCTION +TRY +FOR +WORKER\nstuck +tell +1 +\S+ /m);
+      assert.match(stats, /^QUEUE +STATE +DUE +OLDEST +RUNNING +DEFERRED +COMPLETE +FAILED +WAIT/);
+      assert.match(stats, / open +0 +- +1 +1 +1 +1 +\S+\/\S+ +\S+\/\S+$/m);
+      assert.match(stats, /jobs ended in each 1m of the last 1h\n[▁-█]{60}\n/);
+      assert.match(stats, /^double +1 +0 +0 +0 +\S+ +\S+$/m);
+      assert.match(stats, /^fail +0 +1 +0 +0 +\S+ +\S+$/m);
+      assert.match(job, new RegExp(`^worker +${report.workerId}, process ${process.pid}`, "m"));
+      assert.match(job, /^progress +\{ part: 0\.5 \}$/m);
+      assert.deepEqual(
+        [asJson?.queueName, asJson?.inProgress, asJson?.deferred],
+        [arq.defaultQueueName, 1, 1],
+      );
     });
   });
 }
 
 describe("The commands for operators", () => {
+  it("show hostile names and payloads harmlessly", async () => {
+    await using stage = await openStage("Redis");
+    const { arq } = stage;
+    const evil = "\x1b]0;title\x07\x1b[2J\u202egpj.exe\nforged";
+    const values = [evil, new Uint8Array([0, 27, 155]), { [evil]: "x".repeat(100_000) }];
+    await arq.enqueueJob(evil, values, { jobId: evil, kwargs: { [evil]: evil } });
+    await stage.work({ maxTries: 1 });
+    await rejection(arq.job(evil).result());
+    const outputs = await Promise.all([
+      stage.expect(0, "jobs"),
+      stage.expect(0, "job", evil),
+      stage.expect(0, "jobs", "--json"),
+    ]);
+    outputs.push(await stage.expect(3, "remove", evil, evil));
+    for (const output of outputs) {
+      assert.doesNotMatch(output.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u);
+      assert.doesNotMatch(output, /^forged/m);
+      assert.ok(output.length < 300_000, `${output.length} characters`);
+    }
+    assert.match(outputs[1] ?? "", /Uint8Array\(3\) <00 1b 9b>/);
+    const { jobId, args } = JSON.parse(outputs[2] ?? "");
+    assert.equal(jobId, evil);
+    assert.deepEqual(args, [evil, "ABub", values[2]]);
+  });
+
   it("take the store, the queue and the serializer from a settings module", async () => {
     using folder = new Folder();
     using project = new Project({
@@ -231,6 +277,7 @@ describe("The commands for operators", () => {
       [JOBS, ["--status", "faild"], /^--status "faild" is none: did you mean failed\?$/],
       [JOBS, ["--limit", "0"], /^--limit must be a whole number of 1 or more, got "0"$/],
       [JOBS, ["--interval", "5"], /^--interval must be a duration .* such as 5s, got "5"$/],
+      [STATS, ["--history", "4h"], /^--history must be from 1m to 3h, got "4h"$/],
       [JOB, ["a", "b"], /^job does not take "b"/],
       [ENQUEUE, [], /^enqueue needs NAME; see arq enqueue --help$/],
       [ENQUEUE, ["f", "Ann"], /^argument 1 is not JSON: "Ann"; a text is written '"Ann"'$/],
@@ -258,11 +305,10 @@ describe("The commands for operators", () => {
   it("end in order by a signal, and when nobody reads any more", async () => {
     using folder = new Folder();
     await using arq = await createPool(folder.url());
-    const requests = Array.from({ length: 3_000 }, () => ({ name: "f", args: ["x".repeat(500)] }));
-    await arq.enqueueJobs(requests);
+    await arq.enqueueJobs([{ name: "f" }, { name: "f" }]);
     const url = `--url=${folder.url()}`;
     const shell = `"$@" | head -n 2; echo "\${PIPESTATUS[0]}"`;
-    const line = [process.execPath, ...RUN, `${ROOT}/cli.ts`, "jobs", "--limit=all", "--json", url];
+    const line = [process.execPath, ...RUN, `${ROOT}/cli.ts`, "jobs", "--watch", "--json", url];
     await using head = new Cli("bash", ["-c", shell, "bash", ...line], {});
     const { stdout, stderr } = await head.ended;
     assert.equal(stderr, "");

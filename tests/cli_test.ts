@@ -5,6 +5,7 @@ import { describe, it } from "node:test";
 import { ABORT, ENQUEUE, PAUSE, REMOVE, RESUME, RETRY } from "../cli_actions.ts";
 import { commandHelp } from "../cli_arguments.ts";
 import { JOB, JOBS } from "../cli_jobs.ts";
+import { STATS, WORKERS } from "../cli_stats.ts";
 import { WORKER } from "../cli_worker.ts";
 import { createPool } from "../client.ts";
 import {
@@ -35,7 +36,7 @@ describe("arq", () => {
   it("has a help for the program and for each command that fits one screen", async () => {
     const program = (await runCli(["--help"])).stdout;
     const listed = [...program.matchAll(/^ {2}([a-z]+) .* {2}\S/gm)].map(([, name]) => name);
-    const commands = [JOBS, JOB, ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME];
+    const commands = [STATS, JOBS, JOB, WORKERS, ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME];
     const specs = [WORKER, ...commands.map(({ spec }) => spec)];
     assert.deepEqual(listed, specs.map(({ name }) => name));
     for (const spec of specs) {
