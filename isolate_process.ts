@@ -249,7 +249,12 @@ function startWithDeno(deno: DenoApi, { path, args }: Command): Subprocess {
     write: (bytes) => void input.write(bytes).catch(ignoreEnd),
     closeInput: () => void input.close().catch(ignoreEnd),
     kill: () => {
-      if (!hasEnded) child.kill("SIGKILL");
+      if (hasEnded) return;
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has just ended, which `ended` is about to tell.
+      }
     },
   };
 }

@@ -14,6 +14,7 @@ import {
   Worker,
   type WorkerSettings,
 } from "../mod.ts";
+import { IsolateProcess } from "../isolate_process.ts";
 import type { Lease } from "../store.ts";
 import { jobDeserializer, jobSerializer, Money } from "./data/money.ts";
 import { gone, isAlive, isolated, Notes } from "./_isolation.ts";
@@ -256,6 +257,17 @@ describe("A process that fails", () => {
       process.kill(await notes.pid("pid"), "SIGKILL");
       await spinning;
     });
+  });
+
+  it("may have ended by itself, unnoticed, when it is killed", async () => {
+    const command = { path: "/bin/sh", args: ["-c", "exit 0"], mayYield: false };
+    for (let i = 0; i < 20; i++) {
+      const isolate = new IsolateProcess(() => command);
+      await pause(0);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5); // as a busy worker does
+      isolate.kill();
+      await isolate.ended;
+    }
   });
 });
 
