@@ -57,9 +57,14 @@ export class Tally {
     increase(row, WAIT + bucketOf(waitMs), 1);
   }
 
+  /** Whether nothing was counted since the last time. */
+  get isEmpty(): boolean {
+    return this.#rows.size === 0;
+  }
+
   /** Hands out what was counted since the last time; undefined if nothing was. */
   take(): { readonly minute: Counts; readonly totals: Counts } | undefined {
-    if (this.#rows.size === 0) return undefined;
+    if (this.isEmpty) return undefined;
     const rows = this.#rows;
     this.#rows = new Map();
     const totals = [...rows].flatMap(([functionName, row]) =>

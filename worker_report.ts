@@ -17,6 +17,8 @@ const BUSY_MS = 1_000;
 const IDLE_MS = 10_000;
 /** Who has not reported for this long is gone. */
 const LIFE_MS = 35_000;
+/** A worker that ends tries so often to tell its last counts. */
+const LAST_ATTEMPTS = 4;
 /** The running jobs of which a report tells. */
 const MOST_RUNNING = 100;
 
@@ -65,8 +67,10 @@ export class WorkerReporter {
   /** Tells the last counts, and that the worker has gone. */
   async end(): Promise<void> {
     await this.#sending;
-    if (this.#batch) await this.#send("", 0); // the store may have it already
-    await this.#send("", 0);
+    for (let attempts = 0; attempts < LAST_ATTEMPTS; attempts++) {
+      await this.#send("", 0);
+      if (!this.#batch && this.#loop.tally.isEmpty) return;
+    }
   }
 
   async #send(record: string, ttlMs: number): Promise<void> {

@@ -204,3 +204,29 @@ scenarios("ArqClient.cronJobs", (scenario) => {
     },
   );
 });
+
+scenarios("What a worker reports", (scenario) => {
+  scenario("is sent again where the store did not take it, and counted once", async (scene) => {
+    const worker = scene.worker({ functions: { echo }, pollDelay: 20 });
+    const { inspection } = worker.arq.store;
+    const report = inspection.report.bind(inspection);
+    const sent: string[] = [];
+    inspection.report = (queueName, counts) => {
+      if (counts.minute.size > 0) sent.push(counts.reportId);
+      const isLost = counts.minute.size > 0 && sent.length <= 2;
+      return isLost ? Promise.reject(new Error("a moment")) : report(queueName, counts);
+    };
+    const running = worker.run();
+    await scene.arq.call("echo");
+    await until("a report is lost", () => sent.length > 0);
+    await scene.arq.call("echo"); // is counted with the next one
+    await worker.close();
+    await running;
+    const [first, second, third, last] = sent;
+    assert.deepEqual([second, third, sent.length], [first, first, 4]);
+    assert.notEqual(last, first);
+    const stats = await scene.arq.stats();
+    assert.deepEqual([sumOf(stats, "complete"), stats.functions[0]?.complete], [2, 2]);
+    assert.deepEqual(await scene.arq.workers(), []);
+  });
+});
