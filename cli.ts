@@ -49,6 +49,7 @@ import { type LogFormat, reportFailure, setUpLog, wantsColours } from "./cli_log
 import { ReaderGone } from "./cli_output.ts";
 import { locateExport, missingPermission, placeIn } from "./cli_settings.ts";
 import { STATS, WORKERS } from "./cli_stats.ts";
+import { UI } from "./cli_ui.ts";
 import { reloadOnChange, type ThreadOrder } from "./cli_watch.ts";
 import { readStyle, runWorkerCommand, WORKER } from "./cli_worker.ts";
 import { ArqError } from "./errors.ts";
@@ -62,6 +63,7 @@ const COMMANDS: readonly Command[] = [
   { spec: WORKER, run: runOrReload },
   ...[STATS, JOBS, JOB, WORKERS],
   ...[ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME],
+  UI,
 ];
 
 /** How failures are reported; the command's options may change it. */

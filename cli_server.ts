@@ -21,7 +21,8 @@ export interface Server extends AsyncDisposable {
   readonly url: string;
 }
 
-type Handler = (request: Request) => Response | Promise<Response>;
+/** Answers requests; `info` is what the server knows of the connection: the runtimes have each their own. */
+type Handler = (request: Request, info: unknown) => Response | Promise<Response>;
 
 interface DenoApi {
   serve(

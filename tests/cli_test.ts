@@ -6,6 +6,7 @@ import { ABORT, ENQUEUE, PAUSE, REMOVE, RESUME, RETRY } from "../cli_actions.ts"
 import { commandHelp } from "../cli_arguments.ts";
 import { JOB, JOBS } from "../cli_jobs.ts";
 import { STATS, WORKERS } from "../cli_stats.ts";
+import { UI } from "../cli_ui.ts";
 import { WORKER } from "../cli_worker.ts";
 import { createPool } from "../client.ts";
 import {
@@ -36,7 +37,8 @@ describe("arq", () => {
   it("has a help for the program and for each command that fits one screen", async () => {
     const program = (await runCli(["--help"])).stdout;
     const listed = [...program.matchAll(/^ {2}([a-z]+) .* {2}\S/gm)].map(([, name]) => name);
-    const commands = [STATS, JOBS, JOB, WORKERS, ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME];
+    const operations = [STATS, JOBS, JOB, WORKERS, ENQUEUE, RETRY, ABORT, REMOVE, PAUSE, RESUME];
+    const commands = [...operations, UI];
     const specs = [WORKER, ...commands.map(({ spec }) => spec)];
     assert.deepEqual(listed, specs.map(({ name }) => name));
     for (const spec of specs) {

@@ -31,17 +31,34 @@ function commentsOf(source: string): string {
     .join("\n");
 }
 
+/** An example that begins with `// in Deno` or `// in Bun` is for that runtime alone. */
+function isForThisRuntime(code: string): boolean {
+  return !code.startsWith(IS_DENO ? "// in Bun" : "// in Deno");
+}
+
+/** An example that serves takes a free port, is asked for its first page, and ends. */
+function endingByItself(code: string): string {
+  const serving = code.replace(/^(?=(?:Deno|Bun)\.serve\()/m, "const server = ");
+  if (serving === code) return code;
+  return serving.replace(/\bport: \d+/, "port: 0") + [
+    'import process from "node:process";',
+    `const { port } = ${IS_DENO ? "server.addr" : "server"};`,
+    "const response = await fetch(`http://127.0.0.1:${port}/`);",
+    "process.exit(response.ok ? 0 : 1);",
+  ].join("\n");
+}
+
 async function writeExamples(document: string, text: string): Promise<Example[]> {
   const folder = new URL(`${document.replaceAll(/[./]/g, "_")}/`, FOLDER);
   mkdirSync(folder, { recursive: true });
   const shared = randomPrefix();
   const url = new URL(await testRedisUrl());
-  return blocksOf(text).map((code, i) => {
+  return blocksOf(text).filter(isForThisRuntime).map((code, i) => {
     const ownName = /^\/\/ (\w+\.ts)$/m.exec(code)?.[1];
     url.searchParams.set("prefix", ownName ? shared : randomPrefix());
     const name = ownName ?? `example_${i + 1}.ts`;
     const file = new URL(name, folder);
-    const here = code
+    const here = endingByItself(code)
       .replaceAll(EXAMPLE_URL, url.href)
       .replaceAll(/from "\.\/(?!tasks\.ts)/g, 'from "../../../');
     writeFileSync(file, `${here}\nexport {};\n`);

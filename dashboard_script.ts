@@ -1,0 +1,51 @@
+/**
+ * The script of the pages: it puts what changed in its place, and stops while nobody looks.
+ * @module
+ */
+
+/** Served as it is; without it everything works but the live numbers. */
+export const SCRIPT = `"use strict";
+(() => {
+  const place = document.querySelector("[data-live]");
+  if (!place) return;
+  const status = document.getElementById("live");
+  let source, again;
+
+  const say = (text) => {
+    if (status.textContent !== text) status.textContent = text;
+  };
+  const show = (id, markup) => {
+    const element = document.getElementById(id);
+    if (element && !element.contains(document.activeElement)) element.innerHTML = markup;
+  };
+  const close = () => {
+    clearTimeout(again);
+    source?.close();
+  };
+  const open = () => {
+    close();
+    source = new EventSource(place.dataset.live);
+    source.onmessage = ({ data }) => {
+      say("Live");
+      for (const [id, markup] of Object.entries(JSON.parse(data))) show(id, markup);
+    };
+    source.addEventListener("trouble", ({ data }) => say(data));
+    source.onerror = () => {
+      say("Connecting again");
+      if (source.readyState === EventSource.CLOSED) again = setTimeout(open, 5000);
+    };
+  };
+
+  document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", ({ persisted }) => persisted && open());
+  if (!document.hidden) open();
+})();
+`;
+
+/** The sign of the browser's tab. */
+export const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
+<rect width="16" height="16" rx="3.5" fill="#2b63c4"/>
+<path d="M4 5h8M4 8h8M4 11h4" stroke="#fff" stroke-width="1.6" stroke-linecap="round"/>
+</svg>
+`;
