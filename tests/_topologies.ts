@@ -143,16 +143,19 @@ export class ClusterService implements AsyncDisposable {
   }
 
   /** The index of the node that serves a slot, once all nodes agree on it. */
-  ownerOf(slot: number): Promise<number> {
+  async ownerOf(slot: number): Promise<number> {
     const find = async () => {
-      const views = await this.#askAll("CLUSTER", "SLOTS") as [number, number, RawReply[]][][];
-      const ports = views.map((view) =>
-        view.find(([from, to]) => from <= slot && slot <= to)?.[2][1]
-      );
-      if (new Set(ports).size > 1) return undefined;
-      return { owner: this.nodes.findIndex(({ port }) => port === ports[0]) };
+      const [first, ...others] = await this.#portsOf(slot);
+      return others.every((port) => port === first) && first;
     };
-    return eventually(find, `all nodes agree on slot ${slot}`).then(({ owner }) => owner);
+    const owner = await eventually(find, `all nodes agree on slot ${slot}`);
+    return this.nodes.findIndex(({ port }) => port === owner);
+  }
+
+  /** The port of the node that serves a slot, as each node sees it. */
+  async #portsOf(slot: number): Promise<(number | undefined)[]> {
+    const views = await this.#askAll("CLUSTER", "SLOTS") as [number, number, [string, number]][][];
+    return views.map((ranges) => ranges.find(([from, to]) => from <= slot && slot <= to)?.[2][1]);
   }
 
   /**
@@ -174,9 +177,13 @@ export class ClusterService implements AsyncDisposable {
     for (let keys = await left() as string[]; keys.length > 0; keys = await left() as string[]) {
       await this.#ask(source, "MIGRATE", HOST, target.port, "", 0, 5_000, "KEYS", ...keys);
     }
-    for (const node of new Set([target, source, ...this.nodes])) {
-      await setSlot(node, "NODE", target);
-    }
+    for (const node of [target, source]) await setSlot(node, "NODE", target);
+    await eventually(async () => { // what a node hears of an older state may change its mind
+      const ports = await this.#portsOf(slot);
+      const wrong = this.nodes.filter((_, i) => ports[i] !== target.port);
+      for (const node of wrong) await setSlot(node, "NODE", target);
+      return wrong.length === 0;
+    }, `all nodes know where slot ${slot} is`);
   }
 
   /** Moves the slot of a key from node to node for a second or two, or until disposed of. */
