@@ -187,12 +187,12 @@ export class ClusterService implements AsyncDisposable {
   }
 
   /** Moves the slot of a key from node to node for a second or two, or until disposed of. */
-  keepMoving(key: string): AsyncDisposable {
+  keepMoving(key: string, moves: number = MOVES): AsyncDisposable {
     const over = new AbortController();
     const move = async () => {
       const slot = await this.slotOf(key);
       // Within one blocking pop a client follows some moves, but not dozens.
-      for (let moves = 0; moves < MOVES && !over.signal.aborted; moves++) {
+      for (let left = moves; left > 0 && !over.signal.aborted; left--) {
         await this.migrate(slot, { keysAtATime: 100 });
         await sleep(MOVE_REST_MS, over.signal).catch(() => {}); // told to stop
       }

@@ -1,4 +1,4 @@
-/** The store's whole conformance suite on a Cluster of three primaries, while its slots move. */
+/** The store's whole conformance suite on a Cluster of three primaries: each test begins while its slot moves. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { openTestStore } from "./_helpers.ts";
@@ -13,13 +13,13 @@ after(() => cluster[Symbol.asyncDispose]());
 
 const moving = new Set<string>();
 
-// The slot of each test's keys moves from node to node.
+// The slot of each test's keys moves to the next node while the test begins.
 conformance("Redis Cluster", async (untagged) => {
   const prefix = untagged.startsWith("{") ? untagged : `{${untagged}}`;
   const store = await openTestStore({ url: cluster.url, prefix });
   if (moving.has(prefix)) return store;
   moving.add(prefix);
-  const mover = cluster.keepMoving(prefix);
+  const mover = cluster.keepMoving(prefix, 1);
   const close = store.close.bind(store);
   store.close = async () => {
     await close();
