@@ -265,6 +265,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       void this.#releaseUnknown();
     }
     if (this.#shouldClaim()) void this.#claim(this.#claimSize());
+    else if (this.#isLastSlotArmed()) void this.#wakeSlot();
     if (this.#isDone()) this.#done.resolve();
     else if (this.isIdle()) this.#listener?.notify();
   }
@@ -293,6 +294,22 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #shouldClaim(): boolean {
     return this.#phase === "running" && this.#mayHaveWork && !this.#mayHoldUnknown &&
       !this.#isAsking && this.#room() > 0;
+  }
+
+  /** Whether there may be work, and the one free slot is kept for a wake-up. */
+  #isLastSlotArmed(): boolean {
+    return this.#phase === "running" && this.#mayHaveWork && !this.#mayHoldUnknown &&
+      this.#isArmed && this.#active.size + this.#claimed === this.settings.maxJobs;
+  }
+
+  /** Work that came without a wake-up, a deferred job for example, must not wait for the next one. */
+  async #wakeSlot(): Promise<void> {
+    this.#mayHaveWork = false;
+    try {
+      await this.#store.wake(this.settings.queueName);
+    } catch (error) {
+      log.storeFailed("claim jobs", error);
+    }
   }
 
   /** With a backlog the slots are filled in halves, so that neither side waits for the other. */

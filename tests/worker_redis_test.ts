@@ -199,6 +199,24 @@ describe("A worker on Redis", () => {
     }
   });
 
+  it("starts a deferred job in time when its last free slot waits for a wake-up", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const gate = new Gate();
+    const wait = () => gate.pass();
+    const worker = new Worker({ functions: { hello, wait }, connection: arq, maxJobs: 2 });
+    await using _running = start(worker);
+    await arq.call("hello", [], { timeout: 5_000 });
+    const first = await arq.enqueueJob("wait", [], { deferBy: 300 });
+    const second = await arq.enqueueJob("wait", [], { deferBy: 600 });
+    const startedAt = performance.now();
+    await gate.reached(2);
+    const tookMs = performance.now() - startedAt;
+    gate.open();
+    await Promise.all([first, second].map((job) => job.result({ timeout: 5_000 })));
+    assert.ok(tookMs < 2_500, `it took ${tookMs} ms`);
+  });
+
   it("goes on after SCRIPT FLUSH", async () => {
     await using arq = await createPool(server.url, { prefix: randomPrefix() });
     await using _running = start(new Worker({ functions: { hello }, connection: arq }));
