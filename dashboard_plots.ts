@@ -14,6 +14,9 @@ const HEIGHT = 100;
 /** A value that is not 0 shows at least so high. */
 const LEAST_HEIGHT = 1;
 
+/** How wide a point without neighbours is drawn. */
+const DASH = 6;
+
 /** One kind of mark in a plot. */
 export interface Series {
   /** What it is called in the legend. */
@@ -102,10 +105,15 @@ function lines(series: readonly Series[], scale: Scale): Html[] {
   );
 }
 
-/** A dot, if the run has one point only. */
+/** A dash, if the run has one point only. */
 function line(points: readonly Point[], scale: Scale): string {
-  const steps = points.map(({ place, value }) => `${place} ${short(scale.y(value))}`);
-  return `M${steps.join("L")}${steps.length === 1 ? "h0" : ""}`;
+  const [first, ...others] = points.map(({ place, value }) => ({
+    place,
+    y: short(scale.y(value)),
+  }));
+  if (!first) return "";
+  if (others.length === 0) return `M${short(first.place - DASH / 2)} ${first.y}h${DASH}`;
+  return `M${first.place} ${first.y}${others.map(({ place, y }) => `L${place} ${y}`).join("")}`;
 }
 
 interface Point {

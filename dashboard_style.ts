@@ -70,7 +70,7 @@ button:hover, .button:hover { border-color: var(--ink); }
 input, select { padding: .28rem .5rem; max-width: 100%; }
 ::placeholder { color: var(--soft); opacity: 1; }
 .actions:has(.danger) { align-items: flex-start; }
-.confirm { position: relative; }
+.head:has(.confirm[open]) { align-items: flex-start; }
 .confirm > summary { display: inline-flex; align-items: center; list-style: none; }
 .confirm > summary::-webkit-details-marker { display: none; }
 .confirm[open] > div { margin-top: .4rem; padding: .6rem .8rem; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; max-width: 30rem; }

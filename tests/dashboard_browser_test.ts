@@ -73,7 +73,10 @@ describe("dashboard in Chromium", () => {
     assert.equal(await tile.innerText(), "1");
     await stage.arq.enqueueJob("wait");
     const depth = page.locator("#depth-marks .line.progress");
-    await eventually(async () => !/ 100L?$|^$/.test(await depth.getAttribute("d") ?? ""), "a mark");
+    await eventually(
+      async () => / 0(?![.\d])/.test(await depth.getAttribute("d") ?? ""),
+      "the mark",
+    );
     await stage.arq.pause();
     await page.getByRole("button", { name: "Resume" }).waitFor();
     assert.equal(await text(page, "#state"), "Paused");
