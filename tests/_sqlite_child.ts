@@ -2,7 +2,7 @@
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { createPool } from "../client.ts";
-import type { JobContext } from "../functions.ts";
+import { type JobContext, Retry } from "../functions.ts";
 import { Worker, type WorkerSettings } from "../worker.ts";
 
 const [, , role = "", url = "", argument = ""] = process.argv;
@@ -50,6 +50,19 @@ function answer(): Promise<void> {
   });
 }
 
+/** Runs jobs that tell each number up to the one they are given, on their second try. */
+function count(): Promise<void> {
+  const tell = async (ctx: JobContext, to: number) => {
+    if (ctx.jobTry === 1) throw new Retry();
+    for (let n = 1; n <= to; n++) {
+      ctx.progress({ n, at: Date.now() });
+      await new Promise((resolve) => setTimeout(resolve, 120)); // more than the pause between two
+    }
+  };
+  const onStartup = () => void setTimeout(() => print("ready"), 200);
+  return work({ functions: { count: tell }, lease: LONG_MS, onStartup, afterJobEnd: undefined });
+}
+
 /** Waits for work that never comes, and prints how much of a core that took, in percent. */
 function idle(): Promise<void> {
   const measure = () => {
@@ -90,6 +103,7 @@ const ROLES: Readonly<Record<string, () => Promise<void>>> = {
   write,
   work,
   answer,
+  count,
   idle,
   fill,
   connect,

@@ -86,6 +86,29 @@ describe("SQLite file shared by processes", () => {
     assert.ok((median("back") ?? NaN) < 50, `back: ${JSON.stringify(delays)}`);
   });
 
+  it("tells the steps of a job that another process runs, within 50 ms", async () => {
+    using folder = new Folder();
+    await using arq = await createPool(folder.url());
+    const job = await arq.enqueueJob("count", [7]);
+    const delays: number[] = [];
+    const kinds = new Set<string>();
+    const values: number[] = [];
+    const events = job.events();
+    kinds.add((await events.next()).value?.kind ?? "none");
+    await using _worker = startChild("count", [folder.url()]);
+    for await (const event of events) {
+      kinds.add("jobTry" in event ? `${event.kind} ${event.jobTry}` : event.kind);
+      if (event.kind !== "progress") continue;
+      const { n, at } = event.value as { readonly n: number; readonly at: number };
+      values.push(n);
+      delays.push(Date.now() - at);
+    }
+    const all = ["queued", "started 1", "retried 1", "started 2", "progress 2", "finished 2"];
+    assert.deepEqual([...kinds], all);
+    assert.deepEqual(values, [1, 2, 3, 4, 5, 6, 7]);
+    assert.ok((delays.sort((a, b) => a - b)[3] ?? NaN) < 50, `${delays}`);
+  });
+
   it("wakes a worker of another process for a deferred job", async () => {
     using folder = new Folder();
     await using arq = await createPool(folder.url());

@@ -142,6 +142,12 @@ async function results(arq: ArqClient<Fns>): Promise<void> {
   // @ts-expect-error: the result is a number
   const text: string = await download.result();
   void text;
+  for await (const event of download.events()) {
+    if (event.kind === "finished" && event.success) same<typeof event.result, number>(true);
+    // @ts-expect-error: only a progress has a value
+    void event.value;
+    if (event.kind === "progress") same<typeof event.value, unknown>(true);
+  }
 }
 
 async function takenIds(arq: ArqClient<Fns>): Promise<void> {
