@@ -172,6 +172,23 @@ describe("Watching jobs on Redis", () => {
     assert.equal((await within(2_000, "it ends", readAll(events))).at(-1)?.kind, "finished");
   });
 
+  it("keeps what a job has told for as long as its lease is renewed, and ten minutes", async () => {
+    await using arq = await createPool(server.url, { prefix: randomPrefix() });
+    const { store, defaultQueueName: queue } = arq;
+    await arq.enqueueJob("f", [], { jobId: "f" });
+    const lease = (await store.claim(queue, "holder", 1, 60_000)).claims[0] ?? assert.fail();
+    const key = `${store.prefix}progress:f`;
+    const isKept = async () => {
+      const ttl = Number(await raw.call("PTTL", key));
+      assert.ok(ttl > 650_000 && ttl <= 660_000, `${ttl} ms`);
+    };
+    await store.report(queue, [{ lease, starts: 1, nth: 1, value: new Uint8Array() }], 60_000);
+    await isKept();
+    await raw.call("PEXPIRE", key, 10_000);
+    assert.deepEqual(await store.renew(queue, [lease], 60_000), [true]);
+    await isKept();
+  });
+
   it("goes on where its keys hold something else, and where it may not publish", async () => {
     const prefix = randomPrefix();
     await raw.call("ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels");

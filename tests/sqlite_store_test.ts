@@ -129,6 +129,29 @@ describe("SqliteStore", () => {
     assert.equal(queued, 1);
   });
 
+  it("keeps what a job has told while its lease is renewed, and sweeps it and its news after", async () => {
+    using folder = new Folder();
+    const { store, clock } = await openWithClock(folder.file());
+    await using _ = store;
+    await store.enqueue("q", [newJob("a", { expiresMs: DAY_MS })], DAY_MS);
+    await store.observe("q", "a", 60_000, false);
+    const lease = only((await store.claim("q", "h", 1, 60_000)).claims);
+    await store.report("q", [{ lease, starts: 1, nth: 1, value: bytes("x") }], 60_000);
+    for (let minute = 0; minute < 20; minute++) {
+      clock.now += 59_000;
+      assert.deepEqual(await store.renew("q", [lease], 60_000), [true]);
+    }
+    assert.ok(await store.readProgress("a"));
+    clock.now += 660_000;
+    assert.equal(await store.readProgress("a"), undefined);
+    using probe = new DatabaseSync(folder.file());
+    const count = (table: string) => probe.prepare(`SELECT count(*) AS n FROM ${table}`).get()?.n;
+    await eventually(async () => {
+      await store.lookUp("q", "a", false);
+      return count("progress") === 0 && count("news") === 0;
+    }, "both are swept");
+  });
+
   it("keeps a job that was enqueued anew while its former worker was away", async () => {
     const { store, clock } = await openWithClock(":memory:");
     await using _ = store;
