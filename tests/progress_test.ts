@@ -168,14 +168,28 @@ scenarios("ctx.progress", (scenario) => {
   scenario(
     "does nothing once the job has ended, and in the hook before that it does",
     async (scene) => {
+      const { store } = scene.arq;
+      const report = store.report.bind(store);
+      let calls = 0;
+      store.report = (...args) => {
+        calls++;
+        return report(...args);
+      };
       let ctx: JobContext | undefined;
-      const { job } = await watched(scene, (given) => {
+      const fn = (given: JobContext) => {
         ctx = given;
         given.progress("running");
-      }, { onJobEnd: (given: JobContext) => given.progress("in the hook") });
+      };
+      const onJobEnd = (given: JobContext) => given.progress("in the hook");
+      const { job } = await watched(scene, fn, {
+        onJobEnd,
+        connection: scene.arq,
+        prefix: undefined,
+      });
+      const before = calls;
       ctx?.progress("too late");
-      await scene.stop();
-      assert.equal(await job.progress(), "in the hook");
+      await pause(150);
+      assert.deepEqual([await job.progress(), calls], ["in the hook", before]);
     },
   );
 
