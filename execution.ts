@@ -170,8 +170,8 @@ class RunContext {
   readonly queueName: string;
   readonly kwargs: Readonly<Record<string, unknown>>;
   readonly arq: ArqClient;
+  readonly progress: (value: unknown) => void;
   readonly #run: JobRun;
-  readonly #executor: Executor;
 
   constructor(run: JobRun, executor: Executor) {
     const { settings, state } = executor;
@@ -185,19 +185,13 @@ class RunContext {
     this.kwargs = record.k;
     this.arq = settings.client;
     this.#run = run;
-    this.#executor = executor;
+    this.progress = (value) => executor.onProgress(run, value);
     Object.defineProperties(this, RunContext.#lazy);
     Object.assign(this, state);
   }
 
   static #runOf(ctx: RunContext): JobRun {
     return ctx.#run;
-  }
-
-  static #progressOf(ctx: RunContext): (value: unknown) => void {
-    const executor = ctx.#executor;
-    const run = ctx.#run;
-    return (value) => executor.onProgress(run, value);
   }
 
   /** Made when first asked for; on the object itself, so that a copy by spread has them too. */
@@ -212,12 +206,6 @@ class RunContext {
       enumerable: true,
       get(this: RunContext): JobLogger {
         return jobLogger.with({ jobId: this.jobId, function: this.functionName });
-      },
-    },
-    progress: {
-      enumerable: true,
-      get(this: RunContext): (value: unknown) => void {
-        return RunContext.#progressOf(this);
       },
     },
   };

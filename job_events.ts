@@ -334,7 +334,7 @@ class JobWatch {
       case "in_progress":
         if (isFirst) this.#readJob(seen);
         this.#enter(runningAt(starts), now, { kind: "started", at: now, starts });
-        if (progress?.starts === starts) this.#tellProgress(progress);
+        if (progress) this.#tellProgress(progress);
         break;
       default: {
         const at = isFirst ? this.#readJob(seen) : now;
@@ -364,9 +364,8 @@ class JobWatch {
     if (news.kind === "gap") return void this.#look();
     if (this.#early) return void this.#early.push(news);
     const { at, starts } = news;
-    if (news.kind === "retried") return this.#enter(waitingAt(starts), at, news);
-    this.#enter(runningAt(starts), at, { kind: "started", at, starts });
     if (news.kind === "progress") this.#tellProgress(news);
+    else this.#enter(news.kind === "started" ? runningAt(starts) : waitingAt(starts), at, news);
   }
 
   /** Takes a step, by the store's clock, unless it or a later one is known. */
@@ -376,12 +375,15 @@ class JobWatch {
     if (!isLater) return;
     this.#place = place;
     this.#placeAt = at;
+    if (step.kind === "started") this.#lastReport = { starts: step.starts, nth: 0 };
     this.steps.push(step);
   }
 
+  /** Takes what was reported in the last start that is known, unless it or a later report is known. */
   #tellProgress({ starts, nth, at, value }: ProgressReport): void {
+    this.#enter(runningAt(starts), at, { kind: "started", at, starts });
     const last = this.#lastReport;
-    if (starts < last.starts || (starts === last.starts && nth <= last.nth)) return;
+    if (starts !== last.starts || nth <= last.nth) return;
     this.#lastReport = { starts, nth };
     this.steps.push({ kind: "progress", at, starts, value });
   }

@@ -19,6 +19,8 @@ export class ProgressReporter implements Disposable {
   readonly #settings: ResolvedSettings;
   /** The last value of each run that has something to tell. */
   readonly #waiting: Map<JobRun, unknown> = new Map();
+  /** The runs that end: they have said their last. */
+  readonly #ending: Set<JobRun> = new Set();
   /** The runs whose value is on its way. */
   #underWay: ReadonlyMap<JobRun, unknown> = new Map();
   readonly #unreadable: WeakSet<JobRun> = new WeakSet();
@@ -34,6 +36,7 @@ export class ProgressReporter implements Disposable {
 
   /** Notes a value, over the one before if that was not sent yet. */
   report(run: JobRun, value: unknown): void {
+    if (this.#ending.has(run)) return;
     this.#waiting.set(run, value);
     this.#schedule();
   }
@@ -45,7 +48,9 @@ export class ProgressReporter implements Disposable {
 
   /** Tells the run's last value now; gives up after a while, for the run's end must not wait for it. */
   async settle(run: JobRun): Promise<void> {
+    this.#ending.add(run);
     await atMost(LAST_WAIT_MS, this.#tell(run));
+    this.#ending.delete(run);
     this.#waiting.delete(run);
   }
 

@@ -334,6 +334,11 @@ export function readProgress(
   return row && { ...row };
 }
 
+/** Whether a job waits or runs. */
+export function hasJob({ sql, space }: Scope, jobId: string): boolean {
+  return sql.findJob.get(space, storedId(jobId)) !== undefined;
+}
+
 /** Reads what is known of a job, and has its steps told from now on. */
 export function observe(
   scope: Scope,
@@ -341,11 +346,18 @@ export function observe(
   watchMs: number,
   withPayload: boolean,
 ): JobObservation {
-  const { sql, space, now } = scope;
-  sql.watch.run(stored(now + watchMs), space, storedId(jobId));
-  const starts = sql.findJob.get(space, storedId(jobId))?.starts ?? 0;
-  const progress = readProgress(scope, jobId);
-  return { ...lookUp(scope, jobId, withPayload), starts, progress };
+  scope.sql.watch.run(stored(scope.now + watchMs), scope.space, storedId(jobId));
+  return observation(scope, jobId, withPayload);
+}
+
+/** Reads what is known of a job that may be watched. */
+export function observation(scope: Scope, jobId: string, withPayload: boolean): JobObservation {
+  const starts = scope.sql.findJob.get(scope.space, storedId(jobId))?.starts ?? 0;
+  return {
+    ...lookUp(scope, jobId, withPayload),
+    starts,
+    progress: readProgress(scope, jobId),
+  };
 }
 
 /** Tells a step of a job, if somebody watches. */

@@ -12,7 +12,9 @@ import {
   finish,
   giveBack,
   hasDue,
+  hasJob,
   lookUp,
+  observation,
   observe,
   queueState,
   readProgress,
@@ -240,13 +242,18 @@ export class SqliteStore implements Store {
     return this.#read(undefined, (scope) => readProgress(scope, jobId));
   }
 
-  observe(
+  async observe(
     queueName: string,
     jobId: string,
     watchMs: number,
     withPayload: boolean,
   ): Promise<JobObservation> {
-    return this.#write(queueName, (scope) => observe(scope, jobId, watchMs, withPayload));
+    return await this.#open.readOrWrite(
+      { prefix: this.prefix, queueName },
+      this.#target.timeoutMs,
+      (scope) => hasJob(scope, jobId) ? undefined : observation(scope, jobId, withPayload),
+      (scope) => observe(scope, jobId, watchMs, withPayload),
+    );
   }
 
   async onNews(

@@ -115,6 +115,7 @@ describe("Watching jobs on Redis", () => {
       "progress 1",
       "started 2",
       "progress 2",
+      "started 3",
       "progress 3",
       "finished 3",
     ]);

@@ -53,7 +53,7 @@ function startGate(scene: Scene): Gate {
     await gate.pass(ctx.signal);
     return "open";
   };
-  scene.start({ functions: { wait }, pollDelay: 20 });
+  scene.start({ functions: { wait }, pollDelay: 20, maxJobs: 1 });
   return gate;
 }
 
