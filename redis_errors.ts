@@ -36,7 +36,7 @@ const WORDLESS = [
 const EXPLANATIONS: Readonly<Record<string, string>> = {
   NOAUTH: "it wants a password; set `password` or write it into the connection string",
   WRONGPASS: "it refuses this user name and password",
-  NOPERM: "the user lacks a permission; compare its ACL with the one in the README",
+  NOPERM: "the user lacks a permission; compare its ACL with the one in docs/stores.md",
   OOM: "it is out of memory and accepts nothing new; jobs that are queued go on",
   MISCONF: "it cannot save to its disk and accepts no writes",
   READONLY: "it is a read-only replica; connect to the primary",

@@ -11,8 +11,8 @@ import { type RedisServer, startRedis } from "./_redis.ts";
 import { Gate, until } from "./_worker.ts";
 
 const SECRET = "Xsecret99";
-const README = readFileSync(new URL("../README.md", import.meta.url), "utf8");
-const LINE = (/^ACL SETUSER arq .*$/m.exec(README)?.[0] ?? "").replace("PASSWORD", SECRET);
+const PAGE = readFileSync(new URL("../docs/stores.md", import.meta.url), "utf8");
+const LINE = (/^ACL SETUSER arq .*$/m.exec(PAGE)?.[0] ?? "").replace("PASSWORD", SECRET);
 /** Nobody polls: only wake-ups and news can bring anything about. */
 const NEVER = 60_000;
 
@@ -40,7 +40,7 @@ describe("Users of Redis", () => {
 
   const one = () => 1;
 
-  it("do everything with the rights of README's line, and are refused nothing", async () => {
+  it("do everything with the rights of the documented line, and are refused nothing", async () => {
     const gate = new Gate();
     let ticks = 0;
     const functions = {

@@ -12,9 +12,9 @@ import { Gate, until } from "./_worker.ts";
 /** Nobody polls within a test: only wake-ups and news can bring anything about. */
 const NEVER = 60_000;
 const LEASE_MS = 30_000;
-const README = readFileSync(new URL("../README.md", import.meta.url), "utf8");
-const LINE = /^ACL SETUSER arq .*$/m.exec(README)?.[0] ?? "";
-const CLUSTER_RIGHTS = /A\sCluster\sneeds\s`(.*?)`/s.exec(README)?.[1]?.split(" ") ?? [];
+const PAGE = readFileSync(new URL("../docs/stores.md", import.meta.url), "utf8");
+const LINE = /^ACL SETUSER arq .*$/m.exec(PAGE)?.[0] ?? "";
+const CLUSTER_RIGHTS = /A\sCluster\sneeds\s`(.*?)`/s.exec(PAGE)?.[1]?.split(" ") ?? [];
 
 let cluster: ClusterService;
 before(async () => {
@@ -74,7 +74,7 @@ describe("Redis Cluster: slots that move", () => {
 });
 
 describe("Redis Cluster: a worker", () => {
-  it("runs all kinds of jobs while its slot moves, with no more rights than README's", async () => {
+  it("runs all kinds of jobs while its slot moves, with no more rights than documented", async () => {
     const prefix = taggedPrefix();
     const line = LINE.replace("PASSWORD", "secret").replaceAll("arq:", prefix).split(" ");
     for (const node of cluster.nodes) await ask(node, ...line, ...CLUSTER_RIGHTS);

@@ -1,4 +1,4 @@
-/** The store on Redis, as the user with no more rights than README gives. */
+/** The store on Redis, as the user with no more rights than docs/stores.md gives. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
@@ -8,14 +8,14 @@ import { OWN_SERVICE_VARIABLE, type RedisServer, startRedis } from "./_redis.ts"
 import { conformance } from "./_store_conformance.ts";
 import { ask } from "./_topologies.ts";
 
-const README = readFileSync(new URL("../README.md", import.meta.url), "utf8");
-const LINE = /^ACL SETUSER arq .*$/m.exec(README)?.[0] ?? "";
+const PAGE = readFileSync(new URL("../docs/stores.md", import.meta.url), "utf8");
+const LINE = /^ACL SETUSER arq .*$/m.exec(PAGE)?.[0] ?? "";
 /** What these tests themselves send. */
 const OF_THE_TESTS = ["acl", "auth", "config", "info"];
 
 let server: Promise<RedisServer> | undefined;
 
-/** A server with the user of README's line, whose prefixes are those of the tests. */
+/** A server with the user of that line, whose prefixes are those of the tests. */
 async function startGuarded(): Promise<RedisServer> {
   const started = await startRedis();
   const words = LINE.replace(">PASSWORD", ">secret").replaceAll("arq:", "t*").split(" ");
@@ -35,7 +35,7 @@ after(async () => (await server)?.stop());
 
 conformance("Redis store", async (prefix) => openTestStore({ url: await leastUrl(), prefix }));
 
-describe("README's line for the least user of Redis", () => {
+describe("The documented line for the least user of Redis", () => {
   it("allows what these tests have used, and nothing more", async () => {
     const guarded = await (server ??= startGuarded());
     const stats = String(await ask(guarded, "INFO", "commandstats"));
