@@ -17,7 +17,7 @@ import {
   reasonOf,
   underlying,
 } from "./redis_errors.ts";
-import type { Script } from "./redis_scripts.ts";
+import type { Script } from "./redis_prelude.ts";
 import type { RawClient, RedisTarget } from "./redis_settings.ts";
 import { checkTls } from "./redis_tls.ts";
 import { sleep } from "./sleep.ts";

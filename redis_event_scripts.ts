@@ -1,8 +1,9 @@
 /**
- * The Lua for watching jobs; keys and first argument as in `redis_scripts.ts`.
+ * The Lua for watching jobs; keys and first argument as in `redis_prelude.ts`.
  * @module
  */
-import { LOOK_UP, PROGRESS_KEEP_MS, script, TELL } from "./redis_scripts.ts";
+import { PROGRESS_KEEP_MS, script, TELL } from "./redis_prelude.ts";
+import { LOOK_UP } from "./redis_scripts.ts";
 
 /**
  * Reads what is known of a job in one step, and has its steps told from now on.

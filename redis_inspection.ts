@@ -8,7 +8,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { Argument, Reply } from "./redis_connection.ts";
 import { inspectionScripts } from "./redis_inspection_scripts.ts";
-import type { Script } from "./redis_scripts.ts";
+import type { Script } from "./redis_prelude.ts";
 import type {
   Counts,
   JobState,

@@ -1,9 +1,9 @@
 /**
  * The Lua for operators. These scripts take the keys and the first argument of those in
- * `redis_scripts.ts`, and may be repeated after a lost reply as well.
+ * `redis_prelude.ts`, and may be repeated after a lost reply as well.
  * @module
  */
-import { script } from "./redis_scripts.ts";
+import { script } from "./redis_prelude.ts";
 
 /** How long what operators see is kept without news, and how much of it. */
 const MINUTE_KEEP_MS = 3 * 3_600_000 + 120_000;

@@ -1,135 +1,15 @@
 /**
  * The Lua that runs inside Redis: every operation on a queue that must be atomic.
  *
- * All scripts take the same keys (see `scriptKeys` in `redis_keys.ts`) and the key prefix as first
- * argument; `now` is Redis's own clock in milliseconds. Each may be repeated after a lost reply.
+ * Keys and first argument as in `redis_prelude.ts`, whose names all scripts share. Each may be
+ * repeated after a lost reply.
  *
  * A claimed job has a *lease*: `in-progress:<id>` holds the claim's token until it expires, the
  * job's score in the queue is the lease's end, and `<queue>:leases` has the member
  * `<original score>:<id>` with the same end. Whoever shows the token owns the job.
  * @module
  */
-import { createHash } from "node:crypto";
-
-/** A script with the digest that Redis knows it by. */
-export interface Script {
-  /** The Lua source. */
-  readonly source: string;
-  /** The source's SHA-1, for EVALSHA. */
-  readonly sha: string;
-}
-
-const PRELUDE = String.raw`
-local call, format = redis.call, string.format
-local QUEUE, WAKE, ABORT, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local prefix = ARGV[1]
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function job_key(id) return prefix .. 'job:' .. id end
-local function lock_key(id) return prefix .. 'in-progress:' .. id end
-local function starts_key(id) return prefix .. 'retry:' .. id end
-local function handbacks_key(id) return prefix .. 'handbacks:' .. id end
-local function result_key(id) return prefix .. 'result:' .. id end
-local function progress_key(id) return prefix .. 'progress:' .. id end
-local function lease_member(id, score) return score .. ':' .. id end
-local function ops_key(name) return QUEUE .. ':ops:' .. name end
-
--- The id and the original score of a lease; nothing if what stands there is none.
-local function read_lease(member)
-  local score, id = string.match(member, '^([-+.%deinf]+):(.*)$')
-  if score and tonumber(score) then return id, score end
-end
-
--- A counter as it was read; whatever cannot be one counts as none.
-local function count_of(value)
-  local count = value and tonumber(value)
-  return count and count >= 0 and count < 2^31 and math.floor(count) or 0
-end
-
--- Where somebody else's key is in the way, that must not spoil an end that is half written.
-local function forget_aborts(...) redis.pcall('ZREM', ABORT, ...) end
-
-local function wake()
-  local waiting = redis.pcall('LLEN', WAKE)
-  if type(waiting) ~= 'number' then call('DEL', WAKE)
-  elseif waiting > 0 then return end
-  call('RPUSH', WAKE, '1')
-  call('PEXPIRE', WAKE, 5000)
-end
-
--- The score of the first entry that is not due yet, or false.
-local function next_future()
-  local first = call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return first[2] or false
-end
-
--- Wakes a worker for a job that is due now, or that becomes the next one to come.
-local function wake_for(due)
-  if due <= now then return wake() end
-  if tonumber(next_future()) == due then wake() end
-end
-
--- Notes ended jobs where operators look for them; whatever else stands there must not spoil an end.
-local function note_ends(outcome, entries)
-  if #entries == 0 then return end
-  redis.pcall('ZADD', ops_key(outcome), unpack(entries))
-  redis.pcall('PEXPIRE', ops_key(outcome), 604800000)
-end
-
--- Is the job still held under this token? A lock that expired while nobody else took the job (the
--- server was frozen) is still ours.
-local function is_mine(id, token, score)
-  local lock = redis.pcall('GET', lock_key(id))
-  if lock then return lock == token end
-  local leased = call('ZSCORE', LEASES, lease_member(id, score))
-  local queued = call('ZSCORE', QUEUE, id)
-  -- Python's abort sets score 1; any other score but the lease's is a new incarnation.
-  return leased ~= false and (queued == leased or tonumber(queued or 0) == 1)
-end
-
--- A full server checks memory at a script's first write only: begin with one that frees.
-local function write_even_when_full() call('ZREM', LEASES, '') end
-
-local function count_handback(id)
-  local count = count_of(call('MGET', handbacks_key(id))[1])
-  call('SET', handbacks_key(id), format('%d', count + 1), 'EX', 88400)
-end
-
--- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
-local function announce(id, result)
-  local at = string.find(id, '@', 2, true)
-  local channel = prefix .. 'done:' .. (at and string.sub(id, 1, at - 1) or id)
-  redis.pcall('PUBLISH', channel, #id .. ':' .. id .. (#result <= 65536 and result or ''))
-end
-
-local function return_to_queue(id, score, due)
-  call('ZREM', LEASES, lease_member(id, score))
-  call('DEL', lock_key(id))
-  call('ZADD', QUEUE, 'XX', due, id)
-end
-`;
-
-/**
- * Tells a step of a job that is watched: those are the members of the set `watched`, by the time
- * until which somebody asked for it. A step more or less told does no harm.
- *
- * A message is `kind,now,starts,number,length of the id in bytes:`, the id, and the value; the
- * number is that of a report, or the time until which the job waits.
- */
-export const TELL: string = String.raw`
-local function tell(kind, id, starts, number, value)
-  local head = format('%s,%.0f,%d,%s,%d:', kind, now, starts, number, #id)
-  redis.pcall('PUBLISH', QUEUE .. ':events', head .. id .. (value or ''))
-end
-
-local function tell_watchers(kind, id, starts, number, value)
-  if redis.pcall('ZSCORE', ops_key('watched'), id) then tell(kind, id, starts, number, value) end
-end
-`;
-
-/** What a job has reported is kept this much longer than the lease it is renewed with. */
-export const PROGRESS_KEEP_MS = 600_000;
+import { PROGRESS_KEEP_MS, script, TELL } from "./redis_prelude.ts";
 
 /**
  * Accepts jobs, all or none.
@@ -617,12 +497,6 @@ local known = {
   call('ZSCORE', QUEUE, id),
 }
 `;
-
-/** A script behind the prelude, which names the keys and has what all share. */
-export function script(source: string): Script {
-  const whole = PRELUDE + source;
-  return { source: whole, sha: createHash("sha1").update(whole).digest("hex") };
-}
 
 /**
  * Lists keys, some at a time. A script, since a Cluster's node answers SCAN also while the slot moves

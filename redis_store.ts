@@ -41,7 +41,8 @@ import {
   text,
 } from "./redis_arguments.ts";
 import { readReport, RedisNews } from "./redis_news.ts";
-import { type Script, scripts } from "./redis_scripts.ts";
+import { scripts } from "./redis_scripts.ts";
+import type { Script } from "./redis_prelude.ts";
 import type { RedisTarget } from "./redis_settings.ts";
 import type {
   ClaimReply,

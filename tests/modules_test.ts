@@ -87,6 +87,7 @@ const ROOMS = [
   "redis_settings",
   "redis_event_scripts",
   "redis_scripts",
+  "redis_prelude",
   "redis_keys",
   "sqlite_store",
   "sqlite_inspection",
