@@ -250,12 +250,18 @@ const SQL = {
   askAbort: "UPDATE jobs SET abort_asked = 1 WHERE job = ?",
   /** A job whose abort was asked for. */
   findAbort: "SELECT 1 AS asked FROM jobs WHERE space = ? AND job_id = ? AND abort_asked = 1",
-  /** Entries of a queue that come after one, in order of score, if it is one; payloads unless expired. */
+  /**
+   * Entries of a queue that come after one, in order of score, if it is one; payloads unless expired.
+   * Many may have the same score: each half begins at its place in the index, however far that is.
+   */
   pageEntries: `
-    SELECT jobs.job, job_id, score, payload
-    FROM jobs LEFT JOIN payloads ON payloads.job = jobs.job AND payloads.expires_at > ?1
-    WHERE queue = ?2 AND (score, jobs.job) > (?3, ?4) AND score BETWEEN -${LARGEST} AND ${LARGEST}
-    ORDER BY score, jobs.job LIMIT ?5`,
+    SELECT page.job, job_id, score, payload FROM (
+      SELECT job, job_id, score FROM jobs WHERE queue = ?2 AND score = ?3 AND job > ?4
+      UNION ALL SELECT job, job_id, score FROM jobs
+      WHERE queue = ?2 AND score > max(?3, -${LARGEST} - 1) AND score <= ${LARGEST}
+      ORDER BY score, job LIMIT ?5
+    ) AS page LEFT JOIN payloads ON payloads.job = page.job AND payloads.expires_at > ?1
+    ORDER BY score, page.job`,
 
   /** Entries of a queue up to a score that come after one; many may have the same score. */
   pageWaiting: `

@@ -49,7 +49,7 @@ import type {
 import type { StoreInspection } from "./store_inspection.ts";
 
 /** Jobs handled by one transaction, so that none holds the event loop for long. */
-const BATCH = 64;
+const BATCH = 32;
 /** Rows read in one step where payloads or results are listed. */
 const PAGE = 200;
 
@@ -62,7 +62,7 @@ const PAGE = 200;
  */
 export class SqliteStore implements Store {
   readonly prefix: string;
-  readonly listChunk = 100;
+  readonly listChunk = 50;
   readonly address: string;
   readonly inspection: StoreInspection;
   readonly #target: SqliteTarget;

@@ -390,6 +390,20 @@ describe("The schema", () => {
   });
 });
 
+describe("A queue of several pages", () => {
+  it("is listed in order, each entry once, also where many have the same score", async () => {
+    await using store = await openTestStore({ url: "sqlite::memory:" });
+    const scores = Array.from({ length: 1_000 }, (_, i) => i < 700 ? 5 : 1_000 - i);
+    const jobs = scores.map((dueAt, i) => newJob(`j${i}`, { dueAt }));
+    await store.enqueue("q", jobs, 1e15);
+    const entries = await store.queueEntries("q");
+    const expected = jobs.map(({ jobId }, i) => ({ jobId, score: scores[i] ?? 0, i }))
+      .sort((a, b) => a.score - b.score || a.i - b.i);
+    assert.deepEqual(entries.map(({ jobId }) => jobId), expected.map(({ jobId }) => jobId));
+    assert.ok(entries.every(({ payload }) => payload));
+  });
+});
+
 describe("The file's size", () => {
   it("stays bounded while 100,000 jobs go through, and shrinks after", async () => {
     using folder = new Folder();
