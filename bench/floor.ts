@@ -30,15 +30,20 @@ export async function floor(url: string): Promise<Contender> {
         Array.from({ length: count }, (_, id) => ({ name: "noop", args: [{ id }] })),
       );
     },
-    async run(count, concurrency) {
-      let done = 0;
-      let finishing: Promise<unknown> = Promise.resolve();
-      while (done < count) {
-        const { claims } = await store.claim(QUEUE, "floor", concurrency, LEASE_MS);
-        done += claims.length;
-        finishing = finish(claims);
-      }
-      await finishing;
+    openWorker(concurrency) {
+      return Promise.resolve({
+        async run(count: number) {
+          let done = 0;
+          let finishing: Promise<unknown> = Promise.resolve();
+          while (done < count) {
+            const { claims } = await store.claim(QUEUE, "floor", concurrency, LEASE_MS);
+            done += claims.length;
+            finishing = finish(claims);
+          }
+          await finishing;
+        },
+        close: () => Promise.resolve(),
+      });
     },
     close: () => client.close(),
   };

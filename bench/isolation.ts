@@ -4,15 +4,15 @@
  * core has a job that computes, as the ratio of their p99 with and without these. Started by
  * `main.ts`.
  */
-import process from "node:process";
 import { type ArqClient, createPool, func, Worker } from "../mod.ts";
 import { forEachConcurrently } from "./contender.ts";
+import { print, quantile, QUICK } from "./figures.ts";
 import type { add, spin } from "./isolated.ts";
 
 const CORES = navigator.hardwareConcurrency;
-const SHORT_JOBS = 1_000;
+const SHORT_JOBS = QUICK ? 500 : 1_000;
 const PAUSE_MS = 2;
-const CALLS = Number(process.argv[2] ?? "5000") / 10;
+const CALLS = QUICK ? 500 : 2_000;
 
 const specifier = import.meta.resolve("./isolated.ts");
 const functions = {
@@ -22,7 +22,7 @@ const functions = {
 };
 type Client = ArqClient<typeof functions>;
 
-/** The time of each of `count` steps, in order. */
+/** The time of each of `count` steps. */
 async function timesOf(count: number, step: () => Promise<unknown>): Promise<number[]> {
   const times: number[] = [];
   await forEachConcurrently(count, 1, async () => {
@@ -30,11 +30,7 @@ async function timesOf(count: number, step: () => Promise<unknown>): Promise<num
     await step();
     times.push(performance.now() - startedAt);
   });
-  return times.sort((a, b) => a - b);
-}
-
-function quantile(sorted: readonly number[], share: number): number {
-  return sorted[Math.floor(sorted.length * share)] ?? NaN;
+  return times;
 }
 
 async function measureCall(arq: Client): Promise<number> {
@@ -57,7 +53,7 @@ async function measureShortJobs(arq: Client): Promise<number> {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
   await Promise.all(underWay);
-  return quantile(times.sort((a, b) => a - b), 0.99);
+  return quantile(times, 0.99);
 }
 
 const url = "sqlite::memory:";
@@ -76,8 +72,8 @@ const beside = await measureShortJobs(arq);
 for (const job of spinning) await job.abort();
 await worker.close();
 await running;
-console.log(JSON.stringify({
+print({
   "a warm call adds, p50, ms": added,
   "p99 of short jobs, ms": alone,
   "p99 of short jobs beside jobs that compute, × alone": beside / alone,
-}));
+});

@@ -1,165 +1,146 @@
 /**
- * This library and its peers side by side, on one private Redis, under Deno and under Bun; then its
- * embedded store, and its functions in processes of their own, alone.
+ * This library and its peers side by side, on one private Redis, under Deno and under Bun; then what
+ * has no peer here, alone.
  *
- *     deno task bench            the whole comparison
- *     deno task bench --quick    in under two minutes
- *     deno task bench --check    fails if a ratio is worse than the README's table demands
- *     deno task bench --json     the figures for machines
+ *     deno task bench                        all of it, for about half an hour
+ *     deno task bench --quick                less of it, in under two minutes
+ *     deno task bench --check                fails if a figure is worse than demands.ts wants
+ *     deno task bench --json                 the figures of every round, for machines
+ *     deno task bench --bun --only peers     one runtime, and one group of works; see GROUPS
+ *     deno task bench --rounds 3             how often each is measured
  */
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { findBun } from "../tests/_bun.ts";
-import { startRedis } from "../tests/_redis.ts";
+import { ensureRedisServer, startRedis } from "../tests/_redis.ts";
+import { judge, type Samples, type Verdict } from "./demands.ts";
+import { missText, printFigures, printVerdicts } from "./tables.ts";
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
+const CONTENDERS = ["arq", "floor", "BullMQ", "bee-queue"];
+/** The groups of works and the program that measures each, once a round. */
+const GROUPS: Readonly<Record<string, string>> = {
+  peers: "round.ts",
+  lateness: "lateness.ts",
+  backlog: "backlog.ts",
+  workers: "workers.ts",
+  idle: "idle.ts",
+  memory: "memory.ts",
+  embedded: "sqlite.ts",
+  isolated: "isolation.ts",
+};
+const USAGE = "bench [--quick] [--check] [--json] [--deno] [--bun] [--rounds N] [--only GROUP]…\n" +
+  `groups: ${Object.keys(GROUPS).join(", ")}`;
 
-/** Samples of a kind of work: the contenders' names and their figures, one a round. */
-type Samples = Record<string, Record<string, number[]>>;
-
-/** A ratio of two contenders' medians in one run, and what it has to be. */
-interface Demand {
-  readonly work: string;
-  /** The contender to compare with; `best` is the better one of the peers. */
-  readonly against: "bee-queue" | "BullMQ" | "floor" | "best";
-  readonly atLeast?: number;
-  readonly atMost?: number;
+/** What was measured under one runtime. */
+interface Report {
+  readonly figures: Samples;
+  readonly verdicts: readonly Verdict[];
 }
 
-const DEMANDS: readonly Demand[] = [
-  { work: "enqueue one by one, 100 concurrent, jobs/s", against: "bee-queue", atLeast: 1.2 },
-  { work: "enqueue in bulk, jobs/s", against: "BullMQ", atLeast: 4 },
-  { work: "run, 100 at a time, jobs/s", against: "best", atLeast: 2 },
-  { work: "run, 100 at a time, jobs/s", against: "floor", atLeast: 0.75 },
-  { work: "run, 10 at a time, jobs/s", against: "best", atLeast: 2 },
-  { work: "round trip, p50, ms", against: "bee-queue", atMost: 1 },
-  { work: "round trip, p99, ms", against: "bee-queue", atMost: 1 },
-];
-
 const { values } = parseArgs({
-  options: { quick: { type: "boolean" }, check: { type: "boolean" }, json: { type: "boolean" } },
+  options: {
+    quick: { type: "boolean", default: false },
+    check: { type: "boolean" },
+    json: { type: "boolean" },
+    deno: { type: "boolean" },
+    bun: { type: "boolean" },
+    rounds: { type: "string" },
+    only: { type: "string", multiple: true, default: Object.keys(GROUPS) },
+  },
 });
+const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
+const isMeasurable = values.only.every((group) => group in GROUPS) &&
+  (rounds === undefined || Number.isInteger(rounds) && rounds > 0);
+if (!isMeasurable) {
+  console.error(USAGE);
+  process.exit(2);
+}
 
 const bun = findBun();
 execFileSync(bun, ["install", "--frozen-lockfile"], { cwd: FOLDER, stdio: "ignore" });
 const runtimes = {
-  Deno: [process.execPath, "run", "-A", "--no-check", "--no-lock"],
-  Bun: [bun],
+  ...((values.deno || !values.bun) && {
+    Deno: [process.execPath, "run", "-A", "--no-check", "--no-lock"],
+  }),
+  ...((values.bun || !values.deno) && { Bun: [bun] }),
 };
-const EMBEDDED = "sqlite:FILE";
-const ISOLATED = "isolate: true";
-/** What has no peer here, and the program that measures it. */
-const ALONE = { [EMBEDDED]: "sqlite.ts", [ISOLATED]: "isolation.ts" };
-/** What figures have to be whose name begins or ends like this. */
-const BOUNDS: readonly {
-  readonly work: RegExp;
-  readonly atLeast?: number;
-  readonly atMost?: number;
-}[] = [
-  { work: /jobs\/s$/, atLeast: 5_000 },
-  { work: /^longest turn/, atMost: 5 },
-  { work: /^a warm call adds/, atMost: 2 },
-  { work: /^p99 of short jobs beside/, atMost: 3 },
-];
-const CONTENDERS = ["arq", "floor", "BullMQ", "bee-queue"];
-const [rounds, jobs] = values.quick ? [3, 5_000] : [7, 20_000];
-const results: Record<string, Samples> = {};
-for (const [name, command] of Object.entries(runtimes)) {
-  results[name] = { ...await measure(command), ...measureAlone(command) };
+const versions = {
+  Deno: process.versions.deno,
+  Bun: outputOf(bun, ["--version"]),
+  Redis: /v=(\S+)/.exec(outputOf(await ensureRedisServer(), ["--version"]))?.[1],
+  ...JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8")).dependencies,
+};
+const about = { date: new Date().toISOString(), cores: cpus().length, versions };
+
+const reports: Record<string, Report> = {};
+for (const [runtime, command] of Object.entries(runtimes)) {
+  reports[runtime] = await measureAll(command);
 }
-if (values.json) console.log(JSON.stringify(results));
-else for (const [name, samples] of Object.entries(results)) printTable(name, samples);
-const misses = Object.entries(results).flatMap(([name, samples]) => [
-  ...missedBy(name, samples),
-  ...missedAlone(name, samples),
-]);
+if (values.json) console.log(JSON.stringify({ ...about, reports }));
+else printAll();
+const misses = Object.entries(reports).flatMap(([runtime, { verdicts }]) =>
+  verdicts.filter(({ isReached }) => !isReached).map((miss) => `${runtime}: ${missText(miss)}`)
+);
 for (const miss of misses) console.error(miss);
 if (values.check && misses.length > 0) process.exitCode = 1;
 
-/** All contenders in alternation, each round on the same private Redis. */
-async function measure([command = "", ...args]: readonly string[]): Promise<Samples> {
+async function measureAll(command: readonly string[]): Promise<Report> {
+  const figures: Samples = {};
+  const verdicts: Verdict[] = [];
+  for (const group of values.only) {
+    const measured = group === "peers" ? await comparePeers(command) : measureAlone(command, group);
+    Object.assign(figures, measured);
+    verdicts.push(...judge(group, measured));
+  }
+  return { figures, verdicts };
+}
+
+/** All contenders in alternation, each in a process of its own, on the same private Redis. */
+async function comparePeers(command: readonly string[]): Promise<Samples> {
   await using redis = await startRedis();
   const samples: Samples = {};
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < (rounds ?? (values.quick ? 3 : 7)); round++) {
     for (const name of round % 2 === 0 ? CONTENDERS : CONTENDERS.toReversed()) {
-      const options = { cwd: FOLDER, encoding: "utf8" } as const;
-      const output = execFileSync(
-        command,
-        [...args, "round.ts", redis.url, name, String(jobs)],
-        options,
-      );
-      addSamples(samples, name, output);
+      addSamples(samples, name, runProgram(command, "peers", redis.url, name));
     }
   }
   return samples;
 }
 
 /** What has no peer here. */
-function measureAlone([command = "", ...args]: readonly string[]): Samples {
+function measureAlone(command: readonly string[], group: string): Samples {
   const samples: Samples = {};
-  for (let round = 0; round < rounds; round++) {
-    for (const [name, program] of Object.entries(ALONE)) {
-      const options = { cwd: FOLDER, encoding: "utf8" } as const;
-      addSamples(samples, name, execFileSync(command, [...args, program, String(jobs)], options));
-    }
+  for (let round = 0; round < (rounds ?? (values.quick ? 1 : 3)); round++) {
+    addSamples(samples, "arq", runProgram(command, group));
   }
   return samples;
 }
 
-function addSamples(samples: Samples, contender: string, output: string): void {
+function runProgram([command = "", ...args]: readonly string[], group: string, ...more: string[]) {
+  const program = [GROUPS[group] ?? "", ...more, ...(values.quick ? ["--quick"] : [])];
+  return outputOf(command, [...args, ...program]);
+}
+
+function outputOf(command: string, args: readonly string[]): string {
+  return execFileSync(command, args, { cwd: FOLDER, encoding: "utf8" }).trim();
+}
+
+function addSamples(samples: Samples, name: string, output: string): void {
   for (const [work, figure] of Object.entries<number>(JSON.parse(output))) {
-    ((samples[work] ??= {})[contender] ??= []).push(figure);
+    ((samples[work] ??= {})[name] ??= []).push(figure);
   }
 }
 
-function printTable(runtime: string, samples: Samples): void {
-  console.log(`\n${runtime}, ${cpus().length} cores: median (least to most)`);
-  const table = Object.entries(samples).map(([work, figures]) => ({
-    work,
-    ...Object.fromEntries(Object.entries(figures).map(([name, all]) => [name, spread(all)])),
-  }));
-  console.table(table);
-}
-
-function spread(all: readonly number[]): string {
-  const [least, most] = [Math.min(...all), Math.max(...all)];
-  return `${short(median(all))} (${short(least)}–${short(most)})`;
-}
-
-function short(figure: number): string {
-  return figure >= 1_000 ? `${(figure / 1_000).toFixed(1)} k` : figure.toPrecision(2);
-}
-
-function median(all: readonly number[]): number {
-  const sorted = all.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? NaN;
-}
-
-function missedBy(runtime: string, samples: Samples): string[] {
-  return DEMANDS.flatMap(({ work, against, atLeast = 0, atMost = Infinity }) => {
-    const figure = (name: string) => median(samples[work]?.[name] ?? []);
-    const other = against === "best"
-      ? Math.max(figure("BullMQ"), figure("bee-queue"))
-      : figure(against);
-    const ratio = figure("arq") / other;
-    if (ratio >= atLeast && ratio <= atMost) return [];
-    const bound = atLeast > 0 ? `at least ${atLeast}` : `at most ${atMost}`;
-    return [`${runtime}: ${work}: ${ratio.toFixed(2)} × ${against}, wanted ${bound}`];
-  });
-}
-
-function missedAlone(runtime: string, samples: Samples): string[] {
-  return Object.entries(samples).flatMap(([work, figures]) =>
-    Object.keys(ALONE).flatMap((name) => {
-      const { atLeast = 0, atMost = Infinity } = BOUNDS.find((bound) => bound.work.test(work)) ??
-        {};
-      const figure = median(figures[name] ?? []);
-      if (!figures[name] || (figure >= atLeast && figure <= atMost)) return [];
-      const bound = atLeast > 0 ? `${atLeast} or more` : `${atMost} or less`;
-      return [`${runtime}: ${name}: ${work}: ${short(figure)}, wanted ${bound}`];
-    })
-  );
+function printAll(): void {
+  const names = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  console.log(`${about.date.slice(0, 10)}, ${about.cores} cores, ${names.join(", ")}`);
+  for (const [runtime, { figures, verdicts }] of Object.entries(reports)) {
+    printFigures(runtime, figures);
+    printVerdicts(runtime, verdicts);
+  }
 }

@@ -3,70 +3,70 @@
  * behind, and prints the figures as one line of JSON. Started by `main.ts`.
  */
 import process from "node:process";
-import { arq } from "./arq.ts";
-import { beeQueue } from "./bee_queue.ts";
-import { bullmq } from "./bullmq.ts";
 import type { Contender } from "./contender.ts";
-import { floor } from "./floor.ts";
+import { MAKERS } from "./contenders.ts";
+import { type Figures, print, quantile, QUICK } from "./figures.ts";
+import { RedisInfo } from "./redis_info.ts";
 
-/** The figures of one round by kind of work. */
-export type Figures = Record<string, number>;
+const JOBS = QUICK ? 5_000 : 20_000;
+const TRIPS = JOBS / 10;
 
-const MAKERS = { arq, floor, BullMQ: bullmq, "bee-queue": beeQueue };
+const [url = "", name = ""] = process.argv.slice(2);
+const redis = await RedisInfo.connect(url);
 
-const [url = "", name = "", jobCount = "5000"] = process.argv.slice(2);
-const JOBS = Number(jobCount);
-const TRIPS = Math.ceil(JOBS / 10);
-
-/** Jobs a second. */
-async function rate(count: number, step: () => Promise<void>): Promise<number> {
-  const start = performance.now();
+/** Jobs a second; and the processor time of each, which a busy machine changes less. */
+async function measure(work: string, count: number, step: () => Promise<void>): Promise<Figures> {
+  const [redisCpu, cpu] = [await redis.usedCpu(), process.cpuUsage()];
+  const startedAt = performance.now();
   await step();
-  return count / (performance.now() - start) * 1_000;
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const { user, system } = process.cpuUsage(cpu);
+  return {
+    [`${work}, jobs/s`]: count / seconds,
+    [`${work}, CPU of the program, µs`]: (user + system) / count,
+    [`${work}, CPU of Redis, µs`]: (await redis.usedCpu() - redisCpu) / count,
+  };
+}
+
+async function measureRun(contender: Contender, count: number, size: number): Promise<Figures> {
+  const worker = await contender.openWorker(size);
+  const figures = await measure(`run, ${size} at a time`, count, () => worker.run(count));
+  await worker.close();
+  return figures;
 }
 
 async function measureJobs(contender: Contender, count: number): Promise<Figures> {
+  const bulk = () => contender.enqueueBulk(count);
+  const oneByOne = contender.enqueueOneByOne?.bind(contender, count, 100);
   const figures: Figures = {};
-  for (const concurrency of [100, 10]) {
-    figures["enqueue in bulk, jobs/s"] = await rate(count, () => contender.enqueueBulk(count));
-    figures[`run, ${concurrency} at a time, jobs/s`] = await rate(
-      count,
-      () => contender.run(count, concurrency),
-    );
-  }
-  const { enqueueOneByOne } = contender;
-  if (!enqueueOneByOne) return figures;
-  figures["enqueue one by one, 100 concurrent, jobs/s"] = await rate(
-    count,
-    () => enqueueOneByOne.call(contender, count, 100),
-  );
-  await contender.run(count, 100);
-  return figures;
+  if (oneByOne) {
+    Object.assign(figures, await measure("enqueue one by one, 100 concurrent", count, oneByOne));
+  } else await bulk();
+  Object.assign(figures, await measureRun(contender, count, 100));
+  Object.assign(figures, await measure("enqueue in bulk", count, bulk));
+  return Object.assign(figures, await measureRun(contender, count, 10));
 }
 
 async function measureTrips(contender: Contender): Promise<Figures> {
   const trips = await contender.startRoundTrips?.();
   if (!trips) return {};
-  for (let i = 0; i < TRIPS; i++) await trips.trip();
   const times: number[] = [];
-  for (let i = 0; i < TRIPS; i++) {
-    const start = performance.now();
+  for (let i = 0; i < 2 * TRIPS; i++) {
+    const startedAt = performance.now();
     await trips.trip();
-    times.push(performance.now() - start);
+    if (i >= TRIPS) times.push(performance.now() - startedAt);
   }
   await trips.stop();
-  times.sort((a, b) => a - b);
   return {
-    "round trip, p50, ms": times[Math.floor(TRIPS * 0.5)] ?? NaN,
-    "round trip, p99, ms": times[Math.floor(TRIPS * 0.99)] ?? NaN,
+    "round trip, p50, ms": quantile(times, 0.5),
+    "round trip, p99, ms": quantile(times, 0.99),
   };
 }
 
-const make = Object.entries(MAKERS).find(([known]) => known === name)?.[1];
+const make = MAKERS[name];
 if (!make) throw new Error(`No contender is called ${name}`);
+await redis.command("FLUSHALL");
 const contender = await make(url);
-await measureJobs(contender, Math.ceil(JOBS / 2)); // The runtime compiles what is hot.
-const figures = { ...await measureJobs(contender, JOBS), ...await measureTrips(contender) };
-await contender.close();
-console.log(JSON.stringify(figures));
+await measureJobs(contender, JOBS / 2); // The runtime compiles what is hot.
+print({ ...await measureJobs(contender, JOBS), ...await measureTrips(contender) });
 process.exit(0); // Some peers keep their connections.
