@@ -493,7 +493,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
       holder: this.#holder,
       limit: 1,
       leaseMs: this.settings.leaseMs,
-      suspects: this.#suspects,
+      // Another may run here by the time of the wake-up: suspects are left to the looks.
+      suspects: this.#lastTry === undefined
+        ? undefined
+        : { lastTry: this.#lastTry, mayTake: false },
     };
   }
 

@@ -217,6 +217,31 @@ describe("A worker on Redis", () => {
     assert.ok(tookMs < 2_500, `it took ${tookMs} ms`);
   });
 
+  it("takes no second job that may have killed its workers by a wake-up", async () => {
+    const prefix = randomPrefix();
+    const queue = `${prefix}queue`;
+    await using arq = await createPool(server.url, { prefix });
+    await using other = await createPool(server.url, {
+      prefix,
+      defaultQueueName: `${prefix}other`,
+    });
+    const gate = new Gate();
+    const functions = { hello, wait: () => gate.pass() };
+    await using _running = start(new Worker({ functions, connection: arq, maxTries: 2 }));
+    await arq.call("hello", [], { timeout: 5_000 });
+    const jobs = [await other.enqueueJob("wait"), await other.enqueueJob("wait")];
+    const [a, b] = jobs.map(({ jobId }) => jobId) as [string, string];
+    await arq.redis.sendCommand(["MSET", `${prefix}retry:${a}`, "1", `${prefix}retry:${b}`, "1"]);
+    const orphaning = "redis.call('ZADD', KEYS[1], 1, ARGV[1], 1, ARGV[2]) " +
+      "redis.call('ZADD', KEYS[2], 1, '1:' .. ARGV[1], 1, '1:' .. ARGV[2])";
+    await arq.redis.sendCommand(["EVAL", orphaning, "2", queue, `${queue}:leases`, a, b]);
+    await gate.reached();
+    assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+    assert.equal(gate.arrived, 1);
+    gate.open();
+    await Promise.all(jobs.map(({ jobId }) => arq.job(jobId).result({ timeout: 5_000 })));
+  });
+
   it("goes on after SCRIPT FLUSH", async () => {
     await using arq = await createPool(server.url, { prefix: randomPrefix() });
     await using _running = start(new Worker({ functions: { hello }, connection: arq }));
