@@ -136,14 +136,14 @@ export class RedisConnection {
 
   /**
    * Runs a command that blocks, and a script as soon as it returns: both are written together, so
-   * that the script needs no round trip of its own. Its reply is undefined if the server did not
-   * know the script; neither is repeated.
+   * that the script needs no round trip of its own. Neither is repeated. The reply is undefined to a
+   * command that was refused while the script was not, and to a script that the server did not know.
    */
   async onceWithScript(
     args: readonly Argument[],
     call: ScriptCall,
     timeoutMs: number,
-  ): Promise<[Reply, Reply | undefined]> {
+  ): Promise<[Reply | undefined, Reply | undefined]> {
     const { script, keys } = call;
     const evalsha = ["EVALSHA", script.sha, String(keys.length), ...keys, ...call.args(false)];
     const [first, second] = await Promise.allSettled([
@@ -155,7 +155,7 @@ export class RedisConnection {
     // What the script did must be known, even if the command before it was refused.
     if (first.status === "rejected" && isUnknown) throw this.#explain(first.reason);
     return [
-      first.status === "fulfilled" ? first.value : null,
+      first.status === "fulfilled" ? first.value : undefined,
       second.status === "fulfilled" ? second.value : undefined,
     ];
   }

@@ -229,17 +229,27 @@ export class RedisStore implements Store {
     const timeoutMs = WAKE_WAIT_SECONDS * 1_000 + this.#target.timeoutMs;
     const pop = ["BLPOP", key, String(WAKE_WAIT_SECONDS)];
     let holder: string | undefined;
+    let canWait = true;
+    const isSingle = this.#target.kind === "single";
     return {
       // A Sentinel's client spreads its commands over connections, a Cluster's may be redirected.
-      canClaim: this.#target.kind === "single",
+      // Where the pop is refused it must be seen: claims that succeed behind it would come unasked.
+      get canClaim() {
+        return isSingle && canWait;
+      },
       wait: async (request) => {
         holder = request?.holder ?? holder;
         if (!connection.isConnected) await connection.connect();
-        if (!request) return await connection.once(pop, key, timeoutMs) !== null;
+        if (!request) {
+          const popped = await connection.once(pop, key, timeoutMs);
+          canWait = true;
+          return popped !== null;
+        }
         const [token, ...terms] = claimArguments(request);
         const claim = this.#call(scripts.claim, queueName, () => [token, ...terms]);
         const [popped, reply] = await connection.onceWithScript(pop, claim, timeoutMs);
-        if (reply === undefined) return popped !== null;
+        canWait = popped !== undefined;
+        if (reply === undefined) return Array.isArray(popped);
         return await this.#readClaims(queueName, token, list(reply));
       },
       disarm: async () => {

@@ -99,6 +99,29 @@ describe("Users of Redis", () => {
     await admin.call("ACL", "LOG", "RESET");
   });
 
+  it("that may not wait have their workers poll, and not without a pause", async () => {
+    const rights = ["on", `>${SECRET}`, "~arq:*", "&arq:*", "+@all", "-blpop"];
+    await admin.call("ACL", "SETUSER", "waitless", ...rights);
+    await using arq = await createPool(urlOf("arq"));
+    const worker = new Worker({
+      functions: { one },
+      connection: urlOf("waitless"),
+      pollDelay: 100,
+    });
+    const ended = worker.run();
+    const countRefusals = async () => {
+      const stats = String(await admin.call("INFO", "commandstats"));
+      return Number(/cmdstat_blpop:.*rejected_calls=(\d+)/.exec(stats)?.[1] ?? 0);
+    };
+    const startedAt = performance.now();
+    await until("three attempts to wait", async () => await countRefusals() >= 3);
+    const tookMs = performance.now() - startedAt;
+    assert.equal(await arq.call("one", [], { timeout: 10_000 }), 1);
+    await worker.close();
+    await ended;
+    assert.ok(tookMs > 400, `it made them within ${tookMs} ms`);
+  });
+
   it("that may not publish spoil no end: whoever waits finds the result by looking", async () => {
     await using arq = await createPool(urlOf("arq"));
     const gate = new Gate();
