@@ -62,7 +62,9 @@ export function describeNumbers(name: string, bench: OpenBench): void {
         Array.from({ length: to - from }, (_, i) => newJob(`j${from + i}`, more));
       await b.enqueue(...jobs(0, 1_500));
       assert.deepEqual(await count(), [1_500, 0]);
-      await b.enqueue(...jobs(1_500, 2_900, { deferMs: 60_000 }));
+      await b.enqueue(...jobs(1_500, 1_510, { deferMs: 60_000 }));
+      assert.deepEqual(await count(), [1_500, 10]);
+      await b.enqueue(...jobs(1_510, 2_900, { deferMs: 60_000 }));
       assert.deepEqual(await count(), [1_500, 1_400]);
     });
 

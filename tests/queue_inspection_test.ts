@@ -107,6 +107,8 @@ scenarios("ArqClient.jobs", (scenario) => {
     const list = async (filter: JobFilter) => idsOf((await listAll(arq, filter)).jobs).sort();
     assert.deepEqual(await list({ status: "failed" }), ["a", "b", "c"]);
     assert.deepEqual(await list({ functionName: "echo" }), ["d"]);
+    assert.deepEqual(await list({ functionName: "fail", limit: 2 }), ["a", "b", "c"]);
+    assert.equal((await arq.jobs({ functionName: "fail", limit: 2 })).jobs.length, 2);
     assert.deepEqual(await list({ queueName }), ["e"]);
     assert.deepEqual(await list({ queueName, status: "deferred" }), []);
     const finishTime = (await arq.jobView("b"))?.finishTime?.getTime() ?? NaN;
