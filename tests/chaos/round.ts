@@ -81,7 +81,7 @@ export const STOP_LIMIT_MS = COMPLETION_WAIT_MS + GRACE_MS + 2 * TIMEOUT_MS + 3_
 export const MAX_OVERTAKERS = 2 * WORKERS * MAX_JOBS;
 
 /** What may be left by jobs that have ended, as long as it expires. */
-const EXPIRING_KEY = /^arq:(result:|nonce:|queue:(wake$|ops:))/;
+const EXPIRING_KEY = /^arq:(result:|nonce:|ops:queues$|queue:(wake$|ops:))/;
 const LASTING_KEYS = `
   local lasting = {}
   for _, key in ipairs(redis.call('KEYS', '*')) do
