@@ -79,6 +79,12 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #isAsking = false;
   /** Whether the next wake-up claims a job. */
   #isArmed = false;
+  /**
+   * Under which name it does: one of its own for each, so that a look for lost claims cannot take
+   * away one that is under way.
+   */
+  #wakeHolder = "";
+  #arms = 0;
   /** Whether the store was told that wake-ups are to claim nothing more. */
   #hasLeft = false;
   #claimed = 0;
@@ -87,7 +93,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #mayHaveWork = true;
   #isEmpty = false;
   #hasBacklog = false;
-  #mayHoldUnknown = false;
+  /** Under which names jobs may be held that we never heard of. */
+  readonly #unsure: Set<string> = new Set();
   #turnAsked = false;
   #clockOffset: number | undefined;
   #renewedAt: number = performance.now();
@@ -145,7 +152,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     const ticks = setInterval(() => this.#tick(), pollDelayMs);
     const renewals = setInterval(() => this.#renew(), leaseMs / 3);
     using _reconnects = this.#store.onReconnect(() => {
-      this.#mayHoldUnknown = true;
+      this.#unsure.add(this.#holder);
       this.#recorder.retry();
     });
     using _closing = this.#store.onClose(() => this.#onClose());
@@ -165,7 +172,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
       this.#stopped.abort();
     }
     listener[Symbol.dispose]();
-    if ((this.#isArmed || this.#hasLeft) && !this.#failure) await this.#releaseUnknown();
+    if (this.#isArmed || this.#hasLeft) this.#unsure.add(this.#wakeHolder);
+    if (this.#unsure.size > 0 && !this.#failure) await this.#releaseUnknown();
     if (this.#failure) throw this.#failure;
   }
 
@@ -261,7 +269,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #turn(): void {
     if (performance.now() - this.#renewedAt > this.settings.leaseMs / 2) this.#renew();
     this.#recorder.flush();
-    if (this.#mayHoldUnknown && !this.#isAsking && this.#phase === "running") {
+    if (this.#unsure.size > 0 && !this.#isAsking && this.#phase === "running") {
       void this.#releaseUnknown();
     }
     if (this.#shouldClaim()) void this.#claim(this.#claimSize());
@@ -292,13 +300,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #shouldClaim(): boolean {
-    return this.#phase === "running" && this.#mayHaveWork && !this.#mayHoldUnknown &&
+    return this.#phase === "running" && this.#mayHaveWork && this.#unsure.size === 0 &&
       !this.#isAsking && this.#room() > 0;
   }
 
   /** Whether there may be work, and the one free slot is kept for a wake-up. */
   #isLastSlotArmed(): boolean {
-    return this.#phase === "running" && this.#mayHaveWork && !this.#mayHoldUnknown &&
+    return this.#phase === "running" && this.#mayHaveWork && this.#unsure.size === 0 &&
       this.#isArmed && this.#active.size + this.#claimed === this.settings.maxJobs;
   }
 
@@ -334,7 +342,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       );
     } catch (error) {
       log.storeFailed("claim jobs", error);
-      this.#mayHoldUnknown = true;
+      this.#unsure.add(this.#holder);
     }
     this.#isAsking = false;
     this.#claimed -= limit;
@@ -469,8 +477,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#isAsking = true;
     try {
       const known = [...this.#held.values()].map(({ claim }) => claim);
-      await this.#store.releaseUnknown(this.settings.queueName, this.#holder, known);
-      this.#mayHoldUnknown = false;
+      for (const holder of this.#unsure) {
+        await this.#store.releaseUnknown(this.settings.queueName, holder, known);
+        this.#unsure.delete(holder);
+      }
     } catch (error) {
       log.storeFailed("hand back lost claims", error);
       await sleep(Math.min(this.settings.pollDelayMs, PAUSE_MS), this.#stopped.signal).catch(
@@ -489,8 +499,9 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (this.settings.burst || this.#room() < 2) return undefined;
     this.#claimed++;
     this.#isArmed = true;
+    this.#wakeHolder = `${this.#holder}-${++this.#arms}`;
     return {
-      holder: this.#holder,
+      holder: this.#wakeHolder,
       limit: 1,
       leaseMs: this.settings.leaseMs,
       // Another may run here by the time of the wake-up: suspects are left to the looks.
@@ -504,7 +515,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#claimed--;
     this.#isArmed = false;
     if (reply) this.#onReply(reply);
-    else if (reply === null) this.#mayHoldUnknown = true;
+    else if (reply === null) this.#unsure.add(this.#wakeHolder);
     if (reply && this.#phase !== "running") await this.#store.wake(this.settings.queueName);
   }
 
