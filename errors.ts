@@ -24,31 +24,72 @@ export abstract class ArqError extends Error {
   }
 }
 
-/** No job and no result with this id: never enqueued, expired, or its result was not kept. */
+/**
+ * No job and no result with this id: never enqueued, expired, or its result was not kept.
+ *
+ * What to do: keep results for longer (`keepResult`), and name the job's queue where it is not the
+ * client's own.
+ */
 export class ResultNotFound extends ArqError {}
 
-/** There is neither a job nor a result with this id, so that nothing can be done to it. */
+/**
+ * There is neither a job nor a result with this id, so that nothing can be done to it.
+ *
+ * What to do: look at the id and the queue; a result goes when its `keepResult` has passed.
+ */
 export class JobNotFound extends ArqError {}
 
-/** The job is not in a state for what was asked of it; the message says which state it is in. */
+/**
+ * The job is not in a state for what was asked of it; the message says which state it is in.
+ *
+ * What to do: abort a job that runs before you remove it; enqueue anew what has not failed.
+ */
 export class JobStateError extends ArqError {}
 
-/** The job was aborted on request; `result()` throws it. */
+/**
+ * The job was aborted on request; `result()` throws it.
+ *
+ * What to do: nothing, somebody wanted it. Enqueue the job again if it is to run after all.
+ */
 export class JobAborted extends ArqError {}
 
-/** The job ran out of its own time (`timeout`, or the worker's `jobTimeout`). */
+/**
+ * The job ran out of its own time (`timeout`, or the worker's `jobTimeout`).
+ *
+ * What to do: give it more time by `func(fn, { timeout })`, or cut the work into several jobs. It is
+ * not run again by itself.
+ */
 export class JobTimeoutError extends ArqError {}
 
-/** The job failed without an error of its own: expired, out of tries, or an unknown function. */
+/**
+ * The job failed without an error of its own: expired, out of tries, or an unknown function.
+ *
+ * What to do: the message says which. Start more workers or raise `expires`; look in the log for why
+ * its tries ended; deploy workers that know a function before clients that enqueue it.
+ */
 export class JobExecutionFailed extends ArqError {}
 
-/** A value cannot travel to another process; the message names its path. */
+/**
+ * A value cannot travel to another process; the message names its path.
+ *
+ * What to do: hand over data instead of functions, symbols and cycles, or an id to look it up by.
+ */
 export class SerializationError extends ArqError {}
 
-/** Bytes found in the queue cannot be read. */
+/**
+ * Bytes found in the queue cannot be read.
+ *
+ * What to do: give the same `jobDeserializer` to every client and worker, and let it read what older
+ * versions have written.
+ */
 export class DeserializationError extends SerializationError {}
 
-/** The store cannot be reached, or refuses to serve. */
+/**
+ * The store cannot be reached, or refuses to serve.
+ *
+ * What to do: the message says what is wrong with it. The call is not known to have taken effect;
+ * with a `jobId` of its own a job can be enqueued again without running twice.
+ */
 export class QueueConnectionError extends ArqError {
   /** The ids that are known to be accepted, where a list of jobs was enqueued. */
   readonly accepted?: readonly string[];
@@ -71,7 +112,11 @@ export class QueueConnectionError extends ArqError {
   }
 }
 
-/** Settings that cannot be used: every problem is listed, each on a line of its own. */
+/**
+ * Settings that cannot be used: every problem is listed, each on a line of its own.
+ *
+ * What to do: each line names the setting, the value and what it should be.
+ */
 export class SettingsError extends ArqError {
   /** One line a problem: the setting, the value, and what it should be. */
   readonly problems: readonly string[];
@@ -83,7 +128,11 @@ export class SettingsError extends ArqError {
   }
 }
 
-/** `Worker.runCheck` found failed jobs. */
+/**
+ * `Worker.runCheck` found failed jobs.
+ *
+ * What to do: the message lists each job and its error; `jobResults` has them as they were thrown.
+ */
 export class FailedJobs extends ArqError {
   /** How many jobs failed. */
   readonly count: number;
