@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, describe, it } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { type Cli, type CliEnd, IS_DENO, ROOT, runCli, startCli } from "./_cli.ts";
 import { eventually, openRawRedis, type RawRedis } from "./_helpers.ts";
-import { randomPrefix, startRedis, testRedisUrl } from "./_redis.ts";
+import { type RedisServer, startRedis } from "./_redis.ts";
 
 /** Runs an example to its end, in memory unless `env` says otherwise. */
 async function runExample(name: string, env: Record<string, string> = {}): Promise<string> {
@@ -19,10 +19,6 @@ async function runExample(name: string, env: Record<string, string> = {}): Promi
 function startExample(name: string, env: Record<string, string>): Cli {
   const runtimeArgs = IS_DENO ? ["run", "-A", "--no-check"] : []; // --quiet would hide the address
   return startCli([], { program: join(ROOT, "examples", name), env, runtimeArgs });
-}
-
-async function redisUrl(): Promise<string> {
-  return `${await testRedisUrl()}?prefix=${randomPrefix()}`;
 }
 
 describe("The examples", () => {
@@ -41,7 +37,8 @@ describe("The examples", () => {
   });
 
   it("unique: one invoice, one backup at a time", async () => {
-    const output = await runExample("unique.ts", { ARQ_URL: await redisUrl() });
+    await using server = await startRedis(); // The queues of examples have names of their own.
+    const output = await runExample("unique.ts", { ARQ_URL: server.url });
     const invoice = "invoice 1 for ann, 2031-05";
     const lines = ["accepted: 1 of 50", invoice, invoice, "while one waits: null"];
     assert.deepEqual(output.trim().split("\n"), [...lines, "once it has ended: accepted"]);
@@ -66,14 +63,21 @@ describe("The examples", () => {
 
 describe("The web service", () => {
   const folder = mkdtempSync(join(tmpdir(), "arq-web-"));
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  let server: RedisServer;
+  before(async () => {
+    server = await startRedis();
+  });
+  after(async () => {
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
   const stores = {
     "a SQLite file": () => `sqlite:${join(folder, "web.db")}`,
-    "Redis": redisUrl,
+    "Redis": () => server.url,
   };
   for (const [store, url] of Object.entries(stores)) {
     it(`enqueues, tells where a job is and how it ended, on ${store}`, async () => {
-      const env = { ARQ_URL: await url(), PORT: "0" };
+      const env = { ARQ_URL: url(), PORT: "0" };
       await using service = startExample(`web/${IS_DENO ? "deno" : "bun"}.ts`, env);
       await using worker = startCli(["worker", "examples/web/tasks.ts"], { env });
       const origin = await listeningAt(service);
@@ -94,7 +98,8 @@ describe("The web service", () => {
 
 describe("The progress page", () => {
   it("tells the browser each step of a job, and of one that is not there", async () => {
-    await using program = startExample("progress.ts", { ARQ_URL: await redisUrl(), PORT: "0" });
+    await using server = await startRedis();
+    await using program = startExample("progress.ts", { ARQ_URL: server.url, PORT: "0" });
     const origin = await listeningAt(program);
     assert.match(await (await fetch(origin)).text(), /new EventSource/);
     const { id } = await (await fetch(`${origin}/jobs`, { method: "POST" })).json() as Id;
