@@ -1,6 +1,7 @@
 /** What only Redis can do to a worker: keys of wrong types, restarts, connections that break. */
 import { createClient } from "@redis/client";
 import assert from "node:assert/strict";
+import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import {
   type ArqClient,
@@ -12,7 +13,7 @@ import {
   Worker,
 } from "../mod.ts";
 import { scripts } from "../redis_scripts.ts";
-import { startLossyRelay } from "./_fake_server.ts";
+import { FakeServer, startLossyRelay } from "./_fake_server.ts";
 import { openRawRedis } from "./_helpers.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
 import { Gate, pause, until } from "./_worker.ts";
@@ -240,6 +241,57 @@ describe("A worker on Redis", () => {
     assert.equal(gate.arrived, 1);
     gate.open();
     await Promise.all(jobs.map(({ jobId }) => arq.job(jobId).result({ timeout: 5_000 })));
+  });
+
+  it("keeps a job that a wake-up brings while it looks for claims that were lost", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    await arq.redis.sendCommand(["SCRIPT", "LOAD", scripts.releaseUnknown.source]);
+    const held: (() => void)[] = [];
+    const commands = new Set<Socket>();
+    let isHolding = false;
+    let looks = 0;
+    await using relay = await FakeServer.start((near) => {
+      const far = connect({ port: server.port, host: "127.0.0.1" });
+      relay.keep(far);
+      let isLooking = false;
+      commands.add(near);
+      near.on("data", (request) => {
+        const words = String(request);
+        if (words.includes("BLPOP")) commands.delete(near);
+        if (words.includes(scripts.releaseUnknown.sha)) isLooking = true;
+        far.write(request);
+      });
+      far.on("data", (reply) => {
+        const pass = () => void near.write(reply);
+        if (isHolding && !commands.has(near)) return void held.push(pass);
+        pass();
+        if (isLooking) looks++;
+        isLooking = false;
+      });
+      near.on("close", () => {
+        commands.delete(near);
+        far.destroy();
+      });
+      far.on("close", () => near.destroy());
+    });
+    let starts = 0;
+    const functions = { hello, count: () => ++starts };
+    const connection = `redis://127.0.0.1:${relay.port}`;
+    await using _running = start(new Worker({ functions, connection, prefix }));
+    await arq.call("hello", [], { timeout: 5_000 });
+    isHolding = true;
+    const job = await arq.enqueueJob("count");
+    const isLocked = async () =>
+      await arq.redis.sendCommand(["EXISTS", `${prefix}in-progress:${job.jobId}`]) === 1;
+    await until("the claim behind the wake-up", isLocked);
+    looks = 0;
+    for (const socket of commands) socket.destroy();
+    await until("the look for lost claims", () => looks > 0);
+    assert.ok(await isLocked(), "it was given back");
+    isHolding = false;
+    for (const pass of held.splice(0)) pass();
+    assert.equal(await job.result({ timeout: 5_000 }), 1);
   });
 
   it("goes on after SCRIPT FLUSH", async () => {
