@@ -10,7 +10,8 @@ import { type Connection, SqliteRunner } from "./sqlite_runner.ts";
 import type { Clock } from "./sqlite_tidying.ts";
 import { MEMORY } from "./sqlite_settings.ts";
 import { Signals } from "./sqlite_signals.ts";
-import type { NewsRow, Query, ResultRow, Statements } from "./sqlite_statements.ts";
+import type { Query } from "./sqlite_query.ts";
+import type { NewsRow, ResultRow, Statements } from "./sqlite_statements.ts";
 import type { Feed, FeedQueries, FeedRow } from "./sqlite_feed.ts";
 
 /** Which queue of which prefix is meant. */

@@ -3,7 +3,7 @@
  * table about a job.
  * @module
  */
-import type { Query } from "./sqlite_statements.ts";
+import type { Query } from "./sqlite_query.ts";
 
 /** What each row has. */
 export interface FeedRow {

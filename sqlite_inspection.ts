@@ -4,7 +4,8 @@
  */
 import { Buffer } from "node:buffer";
 import { drop, isLocked, isPaused, place, type Scope, stored } from "./sqlite_operations.ts";
-import { type EndRow, idOf, storedId, type WaitingRow } from "./sqlite_statements.ts";
+import type { EndRow, WaitingRow } from "./sqlite_inspection_statements.ts";
+import { idOf, storedId } from "./sqlite_statements.ts";
 import type {
   Counts,
   JobList,

@@ -6,21 +6,8 @@
  * @module
  */
 import type { DatabaseSync } from "node:sqlite";
-
-type Value = string | number | Uint8Array | null;
-
-/** A prepared statement, with the types of its parameters and of its rows. */
-export interface Query<Params extends readonly Value[], Row = never> {
-  /** The first row. */
-  get(...params: Params): Row | undefined;
-  /** All rows. */
-  all(...params: Params): Row[];
-  /** Runs it for its effect. */
-  run(...params: Params): {
-    readonly changes: number | bigint;
-    readonly lastInsertRowid: number | bigint;
-  };
-}
+import { INSPECTION_SQL, type InspectionStatements } from "./sqlite_inspection_statements.ts";
+import { count, LARGEST, type Query, whole } from "./sqlite_query.ts";
 
 /** A job that waits or runs; `expires_at` is null once its payload was swept away. */
 export interface JobRow {
@@ -67,44 +54,6 @@ export interface EntryRow {
   readonly payload: Uint8Array | null;
 }
 
-/** An entry of a list of jobs that wait or run. */
-export interface WaitingRow {
-  readonly row: number;
-  readonly job_id: string;
-  /** When it is or was due. */
-  readonly at: number;
-  /** What the list is ordered by. */
-  readonly place: number;
-  readonly starts: number;
-  readonly locked_until: number | null;
-}
-
-/** An entry of a list of ends. */
-export interface EndRow {
-  readonly row: number;
-  readonly job_id: string;
-  readonly at: number;
-  readonly place: number;
-  readonly expires_at: number | null;
-  readonly record: Uint8Array;
-}
-
-type WaitingPage = Query<
-  [queue: number, afterPlace: number, afterRow: number, until: number, limit: number],
-  WaitingRow
->;
-type EndPage = Query<
-  [
-    queue: number,
-    success: number,
-    afterPlace: number,
-    afterRow: number,
-    bound: number,
-    limit: number,
-  ],
-  EndRow
->;
-
 /** A result that was recorded. */
 export interface ResultRow {
   readonly seq: number;
@@ -140,14 +89,9 @@ export interface LogState {
   readonly checkpointed: number;
 }
 
-// The reader throws at integers that JavaScript has no number for; one that somebody else wrote must
-// not keep a whole queue from its work.
-const LARGEST = Number.MAX_SAFE_INTEGER;
-const whole = (column: string) => `max(-${LARGEST}, min(${LARGEST}, ${column})) AS ${column}`;
-const count = (column: string) => `max(0, min(${2 ** 31}, ${column})) AS ${column}`;
 /** What a claim reads of a job; `score` says which column is its place in the queue. */
 const dueRow = (score: string) =>
-  `job, job_id, max(-${LARGEST}, min(${LARGEST}, ${score})) AS score, ${count("starts")}, ` +
+  `job, job_id, ${whole(score, "score")}, ${count("starts")}, ` +
   `${count("handbacks")}, abort_asked = 1 AS abort_asked, ${whole("watched_until")}`;
 /** An orphan without the score from before has the oldest. */
 const ORPHAN = dueRow("coalesce(lease_score, 1)");
@@ -165,10 +109,6 @@ const SQL = {
   addEntries: "UPDATE queues SET entries = entries + ? WHERE queue = ?",
   /** How many entries a queue has. */
   countEntries: "SELECT entries FROM queues WHERE queue = ?",
-  /** Pauses a queue, or ends that. */
-  setPaused: "UPDATE queues SET paused = ? WHERE queue = ?",
-  /** Whether a queue is paused. */
-  isPaused: "SELECT 1 AS paused FROM queues WHERE queue = ? AND paused = 1",
   /** How many entries the queues of a prefix have. */
   countAllEntries: "SELECT coalesce(sum(entries), 0) AS entries FROM queues WHERE space = ?",
 
@@ -263,19 +203,6 @@ const SQL = {
     ) AS page LEFT JOIN payloads ON payloads.job = page.job AND payloads.expires_at > ?1
     ORDER BY score, page.job`,
 
-  /** Entries of a queue up to a score that come after one; many may have the same score. */
-  pageWaiting: `
-    SELECT job AS row, job_id, score AS at, score AS place, starts, locked_until
-    FROM jobs WHERE queue = ?1 AND score = ?2 AND job > ?3
-    UNION ALL SELECT job, job_id, score, score, starts, locked_until
-    FROM jobs WHERE queue = ?1 AND score > ?2 AND score <= ?4
-    ORDER BY place, row LIMIT ?5`,
-  /** Jobs whose lease ends up to a time and after that of one. */
-  pageRunning: `
-    SELECT job AS row, job_id, lease_score AS at, lease_until AS place, starts, locked_until
-    FROM jobs WHERE queue = ?1 AND (lease_until, job) > (?2, ?3) AND lease_until <= ?4
-    ORDER BY lease_until, job LIMIT ?5`,
-
   /** Records a result under a new number, over an earlier one of the same id. */
   putResult: `
     INSERT OR REPLACE INTO results (space, job_id, expires_at, record, queue, success, finished_at)
@@ -287,23 +214,6 @@ const SQL = {
   /** Whether there is a result that has not expired. */
   hasResult: `
     SELECT 1 AS found FROM results
-    WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`,
-  /** Ends of a queue that were kept, come after one, and up to a time. */
-  pageEnds: `
-    SELECT seq AS row, job_id, finished_at AS at, finished_at AS place, expires_at, record
-    FROM results WHERE queue = ?1 AND success = ?2 AND (finished_at, seq) > (?3, ?4)
-      AND finished_at <= ?5 ORDER BY finished_at, seq LIMIT ?6`,
-  /** Ends of a queue that were kept, come before one, and since a time; the last first. */
-  pageEndsBack: `
-    SELECT seq AS row, job_id, finished_at AS at, finished_at AS place, expires_at, record
-    FROM results WHERE queue = ?1 AND success = ?2 AND (finished_at, seq) < (?3, ?4)
-      AND finished_at >= ?5 ORDER BY finished_at DESC, seq DESC LIMIT ?6`,
-  /** How many failures were kept since a time. */
-  countFailed: `
-    SELECT count(*) AS count FROM results WHERE queue = ? AND success = 0 AND finished_at >= ?`,
-  /** Removes a result, unless it has expired: then others may still wait for it. */
-  dropResult: `
-    DELETE FROM results
     WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`,
   /** Results of a prefix that come after one, by id. */
   pageResults: `
@@ -317,44 +227,8 @@ const SQL = {
   /** The number of the last result ever recorded. */
   lastResult: "SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'results'",
 
-  /** Notes a worker of a queue. */
-  putWorker:
-    "INSERT OR REPLACE INTO workers (queue, worker_id, record, expires_at) VALUES (?, ?, ?, ?)",
-  /** Removes a worker of a queue. */
-  dropWorker: "DELETE FROM workers WHERE queue = ? AND worker_id = ?",
-  /** The live workers of a queue. */
-  listWorkers:
-    "SELECT worker_id, record FROM workers WHERE queue = ? AND expires_at > ? LIMIT 1000",
-  /** Adds to a count; minute 0 has those of all times. */
-  addCount: `
-    INSERT INTO counts (queue, minute, name, count) VALUES (?, ?, ?, ?)
-    ON CONFLICT (queue, minute, name) DO UPDATE SET count = count + excluded.count`,
-  /** The counts of a queue since a minute, and those of all times. */
-  listCounts: `
-    SELECT minute, name, count FROM counts WHERE queue = ?1 AND minute = 0
-    UNION ALL SELECT minute, name, count FROM counts WHERE queue = ?1 AND minute >= ?2
-    ORDER BY minute`,
-  /** Removes a queue's counts of minutes before one. */
-  dropCounts: "DELETE FROM counts WHERE queue = ? AND minute > 0 AND minute < ?",
-  /** How many entries of a queue are due, counted as far as a limit. */
-  countDue: `
-    SELECT count(*) AS count
-    FROM (SELECT 1 FROM jobs WHERE queue = ? AND score <= ? LIMIT ?)`,
-  /** How many entries of a queue are not due, running ones too, counted as far as a limit. */
-  countNotDue: `
-    SELECT count(*) AS count
-    FROM (SELECT 1 FROM jobs WHERE queue = ? AND score > ? LIMIT ?)`,
-  /** How many leases of a queue are held. */
-  countHeld: "SELECT count(*) AS count FROM jobs WHERE queue = ? AND lease_until > ?",
-  /** The first score of a queue. */
-  firstScore: "SELECT score FROM jobs WHERE queue = ? ORDER BY score LIMIT 1",
-  /** The queues of a prefix. */
-  listQueues: "SELECT name FROM queues WHERE space = ? ORDER BY name LIMIT 10000",
-
   /** Locks an id for a while. */
   putLock: "INSERT OR REPLACE INTO locks (space, job_id, expires_at) VALUES (?, ?, ?)",
-  /** Ends the lock of an id. */
-  dropLock: "DELETE FROM locks WHERE space = ? AND job_id = ?",
   /** Whether an id is locked. */
   hasLock: "SELECT 1 AS found FROM locks WHERE space = ? AND job_id = ? AND expires_at > ?",
 
@@ -414,8 +288,6 @@ const SQL = {
     DELETE FROM news WHERE seq IN (SELECT seq FROM news WHERE at <= ? ORDER BY seq LIMIT ?)`,
   /** Removes expired locks. */
   sweepLocks: "DELETE FROM locks WHERE expires_at <= ?",
-  /** Removes workers that have gone. */
-  sweepWorkers: "DELETE FROM workers WHERE expires_at <= ?",
   /** Removes expired signs of life. */
   sweepHealth: "DELETE FROM health WHERE expires_at <= ?",
 
@@ -448,15 +320,13 @@ const SQL = {
 } as const;
 
 /** The statements of one connection. */
-export interface Statements {
+export interface Statements extends InspectionStatements {
   readonly addSpace: Query<[prefix: string]>;
   readonly findSpace: Query<[prefix: string], { readonly space: number }>;
   readonly addQueue: Query<[space: number, name: string]>;
   readonly findQueue: Query<[space: number, name: string], { readonly queue: number }>;
   readonly addEntries: Query<[count: number, queue: number]>;
   readonly countEntries: Query<[queue: number], { readonly entries: number }>;
-  readonly setPaused: Query<[paused: number, queue: number]>;
-  readonly isPaused: Query<[queue: number], { readonly paused: number }>;
   readonly countAllEntries: Query<[space: number], { readonly entries: number }>;
   readonly findJob: Query<[space: number, jobId: string], JobRow>;
   readonly addJob: Query<[space: number, jobId: string, queue: number, score: number]>;
@@ -493,8 +363,6 @@ export interface Statements {
     [now: number, queue: number, afterScore: number, afterJob: number, limit: number],
     EntryRow
   >;
-  readonly pageWaiting: WaitingPage;
-  readonly pageRunning: WaitingPage;
   readonly putResult: Query<
     [
       space: number,
@@ -506,9 +374,6 @@ export interface Statements {
       finishedAt: number,
     ]
   >;
-  readonly pageEnds: EndPage;
-  readonly pageEndsBack: EndPage;
-  readonly countFailed: Query<[queue: number, since: number], { readonly count: number }>;
   readonly readResult: Query<
     [space: number, jobId: string, now: number],
     { readonly record: Uint8Array }
@@ -517,7 +382,6 @@ export interface Statements {
     [space: number, jobId: string, now: number],
     { readonly found: number }
   >;
-  readonly dropResult: Query<[space: number, jobId: string, now: number]>;
   readonly pageResults: Query<
     [space: number, afterJobId: string, now: number, limit: number],
     ResultRow
@@ -525,33 +389,7 @@ export interface Statements {
   readonly newResults: Query<[afterSeq: number, limit: number], Omit<ResultRow, "record">>;
   readonly resultAt: Query<[seq: number], ResultRow>;
   readonly lastResult: Query<[], { readonly seq: number }>;
-  readonly putWorker: Query<
-    [queue: number, workerId: string, record: string, expiresAt: number]
-  >;
-  readonly dropWorker: Query<[queue: number, workerId: string]>;
-  readonly listWorkers: Query<
-    [queue: number, now: number],
-    { readonly worker_id: string; readonly record: string }
-  >;
-  readonly addCount: Query<[queue: number, minute: number, name: string, count: number]>;
-  readonly listCounts: Query<
-    [queue: number, since: number],
-    { readonly minute: number; readonly name: string; readonly count: number }
-  >;
-  readonly dropCounts: Query<[queue: number, before: number]>;
-  readonly countDue: Query<
-    [queue: number, now: number, limit: number],
-    { readonly count: number }
-  >;
-  readonly countNotDue: Query<
-    [queue: number, now: number, limit: number],
-    { readonly count: number }
-  >;
-  readonly countHeld: Query<[queue: number, now: number], { readonly count: number }>;
-  readonly firstScore: Query<[queue: number], { readonly score: number }>;
-  readonly listQueues: Query<[space: number], { readonly name: string }>;
   readonly putLock: Query<[space: number, jobId: string, expiresAt: number]>;
-  readonly dropLock: Query<[space: number, jobId: string]>;
   readonly hasLock: Query<[space: number, jobId: string, now: number], { readonly found: number }>;
   readonly watch: Query<[until: number, space: number, jobId: string]>;
   readonly putNews: Query<
@@ -591,7 +429,6 @@ export interface Statements {
   readonly sweepProgress: Query<[now: number, limit: number]>;
   readonly sweepNews: Query<[before: number, limit: number]>;
   readonly sweepLocks: Query<[now: number]>;
-  readonly sweepWorkers: Query<[now: number]>;
   readonly sweepHealth: Query<[now: number]>;
   readonly begin: Query<[]>;
   readonly beginReading: Query<[]>;
@@ -610,7 +447,9 @@ export interface Statements {
 
 /** Prepares all statements. */
 export function prepareStatements(database: DatabaseSync): Statements {
-  const prepared = Object.entries(SQL).map(([name, sql]) => [name, database.prepare(sql)]);
+  const prepared = Object.entries({ ...SQL, ...INSPECTION_SQL }).map((
+    [name, sql],
+  ) => [name, database.prepare(sql)]);
   return Object.fromEntries(prepared) as Statements;
 }
 

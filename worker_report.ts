@@ -59,7 +59,7 @@ export class WorkerReporter {
     if (this.#sending || performance.now() - this.#reportedAt < interval) return;
     this.#reportedAt = performance.now();
     this.#events = this.#loop.events;
-    this.#sending = this.#send(JSON.stringify(this.#record(now)), LIFE_MS);
+    this.#sending = this.#send(LIFE_MS, now);
     await this.#sending;
     this.#sending = undefined;
   }
@@ -68,16 +68,18 @@ export class WorkerReporter {
   async end(): Promise<void> {
     await this.#sending;
     for (let attempts = 0; attempts < LAST_ATTEMPTS; attempts++) {
-      await this.#send("", 0);
+      await this.#send(0);
       if (!this.#batch && this.#loop.tally.isEmpty) return;
     }
   }
 
-  async #send(record: string, ttlMs: number): Promise<void> {
+  /** Sends the counts, and what the worker is at `now`; nothing of that when it ends. */
+  async #send(ttlMs: number, now?: number): Promise<void> {
     const { client, queueName } = this.#settings;
     this.#batch ??= this.#takeCounts();
-    const report = { ...this.#batch ?? NOTHING, workerId: this.#workerId, record, ttlMs };
     try {
+      const record = now === undefined ? "" : JSON.stringify(this.#record(now));
+      const report = { ...this.#batch ?? NOTHING, workerId: this.#workerId, record, ttlMs };
       await client.store.inspection.report(queueName, report);
       this.#batch = undefined;
       this.#isRefused = false;

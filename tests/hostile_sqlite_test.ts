@@ -60,6 +60,24 @@ function plant(path: string, rows: readonly Row[]): void {
   database.close();
 }
 
+/** Counts, a worker and ends as nobody should have written them. */
+function plantNumbers(path: string): void {
+  using database = new DatabaseSync(path);
+  const now = Date.now();
+  const count = database.prepare("INSERT INTO counts VALUES (1, ?, ?, ?)");
+  count.run(0, "complete:f", LARGEST);
+  count.run(0, "x", -LARGEST);
+  count.run(Math.floor(now / 60_000), "complete", LARGEST);
+  count.run(LARGEST, "complete", 1);
+  database.prepare("INSERT INTO workers VALUES (1, 'x', 'rubbish', ?)").run(LARGEST);
+  const end = database.prepare(`
+    INSERT INTO results (space, job_id, record, queue, success, finished_at, expires_at)
+    VALUES (1, ?, x'c1', 1, ?, ?, ?)`);
+  for (const [i, at] of [now, 0, -1, LARGEST, -LARGEST].entries()) {
+    end.run(`bad ${i}`, i % 2, at, i < 2 ? null : LARGEST);
+  }
+}
+
 async function endsInOrder(what: string, call: Promise<unknown>): Promise<void> {
   try {
     await within(5_000, what, call);
@@ -109,6 +127,36 @@ describe("Hostile rows in a SQLite file", () => {
         assert.deepEqual(Object.getOwnPropertyNames(Object.prototype), prototype);
       }),
       { numRuns: 6, endOnFailure: true },
+    );
+  });
+
+  it("are shown to operators as what they are, page by page to the end", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(hostileRow, { minLength: 5, maxLength: 30 }), async (rows) => {
+        using folder = new Folder();
+        await using arq = await createPool(folder.url());
+        await arq.enqueueJob("echo", [1], { deferBy: 60_000 });
+        plant(folder.file(), rows);
+        plantNumbers(folder.file());
+        let cursor: string | undefined;
+        let pages = 0;
+        do {
+          cursor = (await arq.jobs({ limit: 2, cursor })).cursor;
+          assert.ok(++pages < 2 * rows.length + 20, "it goes round in circles");
+        } while (cursor !== undefined);
+        const report = { workerId: "w", record: "{}", ttlMs: 60_000, reportId: "r" };
+        const counts = new Map([["complete", 1]]);
+        const more = { minute: counts, totals: new Map([["complete:f", 1]]) };
+        await arq.store.inspection.report(arq.defaultQueueName, { ...report, ...more });
+        await arq.stats();
+        assert.deepEqual(await arq.workers(), []);
+        await arq.retryJobs();
+        for (const [i, { id }] of rows.entries()) {
+          await arq.jobView(`${id}${i}`);
+          await arq.removeJob(`${id}${i}`).catch((error) => assert.ok(error instanceof ArqError));
+        }
+      }),
+      { numRuns: 8, endOnFailure: true },
     );
   });
 });

@@ -99,6 +99,8 @@ const ROOMS = [
   "sqlite_operations",
   "sqlite_schema",
   "sqlite_statements",
+  "sqlite_inspection_statements",
+  "sqlite_query",
   "sqlite_settings",
   "store",
   "store_inspection",
