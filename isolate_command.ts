@@ -75,7 +75,9 @@ export function excessFlags({ permissions }: IsolateSettings): string[] {
     const wish = permissions[kind] ?? false;
     if (wish === true) return isGranted(kind) ? [] : [`--allow-${kind}`];
     const targets = wish === false ? [] : wish.filter((target) => !isGranted(kind, target));
-    return targets.map((target) => `--allow-${kind}=${target}`);
+    return targets.map((target) =>
+      `--allow-${kind}=${target}${isWide(kind, target) ? ` and without --deny-${kind}` : ""}`
+    );
   });
 }
 
@@ -179,5 +181,16 @@ function isGranted(kind: Kind | "import", target?: string): boolean {
   if (!deno) return true;
   const wanted = target === undefined ? {} : { [TARGETS[kind]]: target };
   const { state, partial } = deno.permissions.querySync({ name: kind, ...wanted });
-  return state === "granted" && !partial;
+  if (state !== "granted" || partial) return false;
+  return target === undefined || !isWide(kind, target) || !hasExceptions(deno, kind);
+}
+
+/** Whether a target stands for several, of which Deno does not tell that some are denied. */
+function isWide(kind: Kind | "import", target: string): boolean {
+  if (kind === "env") return target.includes("*");
+  return kind === "net" && !/^unix:|:\d+$/.test(target);
+}
+
+function hasExceptions(deno: DenoApi, kind: Kind | "import"): boolean {
+  return deno.permissions.querySync({ name: kind }).partial === true;
 }

@@ -112,6 +112,15 @@ describe("Deno's permissions of a process for functions", () => {
     const refused = await runProgram("permissions", [asked], { flags, isolate: less });
     assert.match(refused, /what the worker lacks: start Deno with --allow-write=\/tmp\/b$/m);
     assert.match(refused, /start Deno with --allow-run$/m);
+    const denying = ["--allow-env", "--deny-env=ARQ_A", "--allow-net", "--deny-net=127.0.0.1:9"];
+    const wide = { permissions: { env: ["ARQ_*"], net: ["127.0.0.1", "127.0.0.1:10"] } };
+    const withDenied = await runProgram("permissions", [[]], {
+      flags: [...FLAGS, MAY_RUN, ...denying],
+      isolate: wide,
+    });
+    assert.match(withDenied, /start Deno with --allow-env=ARQ_\* and without --deny-env$/m);
+    assert.match(withDenied, /start Deno with --allow-net=127\.0\.0\.1 and without --deny-net$/m);
+    assert.doesNotMatch(withDenied, /:10/);
   });
 
   it("need the worker's to run processes, which the error names", async () => {
