@@ -6,13 +6,14 @@ import { type Arguments, UsageError } from "./cli_arguments.ts";
 import { type Command, EXIT, exitCodeOf } from "./cli_host.ts";
 import { reportFailure } from "./cli_log.ts";
 import { JOB_EXIT_CODES, LOOK_EXIT_CODES, type Operation, operation } from "./cli_operations.ts";
-import { countText, readDuration, readInstant, readSince } from "./cli_quantities.ts";
+import { readDuration, readInstant, readSince } from "./cli_quantities.ts";
 import { noSuchJob } from "./cli_jobs.ts";
 import type { EnqueueOptions, RetryProgress } from "./client.ts";
 import { displayText, displayValue } from "./display.ts";
 import { JobStateError } from "./errors.ts";
 import { newJobId } from "./job_ids.ts";
 import { waitForResult } from "./job_results.ts";
+import { pluralText } from "./quantities.ts";
 import { show } from "./validation.ts";
 
 /** Ids are printed whole unless they are absurd. */
@@ -182,7 +183,7 @@ async function retryFailed(op: Operation, filter: Retrying): Promise<number> {
     retried = await arq.retryJobs({ ...filter, queueName, signal, onProgress });
     return EXIT.done;
   } finally {
-    const text = retried === 1 ? "1 job" : `${countText(retried)} jobs`;
+    const text = pluralText(retried, "job");
     await (out.isJson ? out.json({ queueName, retried }) : out.lines([`retried ${text}`]));
   }
 }

@@ -13,11 +13,12 @@ import {
   readRepetition,
   WATCH_OPTIONS,
 } from "./cli_operations.ts";
-import { countText, durationText, readCount, readSince, timeText } from "./cli_quantities.ts";
+import { readCount, readSince } from "./cli_quantities.ts";
 import type { Colour, Column } from "./cli_tables.ts";
 import type { JobFilter, JobView, JobViewStatus, RunningJob, WorkerView } from "./client.ts";
 import { displayText, displayValue } from "./display.ts";
 import { DeserializationError, JobNotFound } from "./errors.ts";
+import { countText, distanceText, durationText, timeText } from "./quantities.ts";
 import { nearest, show } from "./validation.ts";
 
 /** Ids are shown whole unless they are absurd. */
@@ -130,7 +131,7 @@ const JOB_COLUMNS: readonly Column<JobView>[] = [
     colour: ({ status }) => STATUS_COLOURS[status],
   },
   { head: "try", isNumber: true, text: ({ jobTry }) => String(jobTry ?? NOTHING) },
-  { head: "when", text: (job) => whenText(job, Date.now()) },
+  { head: "when", text: (job) => whenText(job, new Date()) },
   { head: "call", isFlexible: true, text: callText },
   {
     head: "result",
@@ -140,16 +141,10 @@ const JOB_COLUMNS: readonly Column<JobView>[] = [
   },
 ];
 
-function whenText({ finishTime, dueAt, enqueueTime }: JobView, now: number): string {
+function whenText({ finishTime, dueAt, enqueueTime }: JobView, now: Date): string {
   if (finishTime !== null) return `ended ${distanceText(finishTime, now)}`;
   if (dueAt !== null) return `due ${distanceText(dueAt, now)}`;
   return enqueueTime === null ? NOTHING : `enqueued ${distanceText(enqueueTime, now)}`;
-}
-
-function distanceText(time: Date, now: number): string {
-  const ms = time.getTime() - now;
-  if (Number.isNaN(ms)) return "at no valid time";
-  return ms > 0 ? `in ${durationText(ms)}` : `${durationText(-ms)} ago`;
 }
 
 function callText({ functionName, args, kwargs }: JobView): string {
@@ -195,7 +190,7 @@ async function printJob(op: Operation, jobId: string): Promise<void> {
   if (out.isJson) return await out.json({ ...job, progress });
   const worker = job.status === "in_progress" ? await workerOf(op, jobId) : undefined;
   const { functionName, enqueueTime, dueAt, startTime, finishTime, jobTry, problem } = job;
-  const now = Date.now();
+  const now = new Date();
   await out.facts([
     ["job", displayText(job.jobId, WHOLE_LIMIT)],
     ["status", job.status, STATUS_COLOURS[job.status]],
@@ -238,8 +233,9 @@ function wholeText(value: unknown): string {
   return displayValue(value, { limit: WHOLE_LIMIT, isMultiline: true });
 }
 
-function whenFact(time: Date | null, now: number): string | undefined {
-  return time === null ? undefined : `${timeText(time)} (${distanceText(time, now)})`;
+function whenFact(time: Date | null, now: Date): string | undefined {
+  if (time === null) return undefined;
+  return `${timeText(time, Temporal.Now.timeZoneId())} (${distanceText(time, now)})`;
 }
 
 interface WorkerOfJob {

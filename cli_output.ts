@@ -5,7 +5,6 @@
  */
 import process from "node:process";
 import { styleText } from "node:util";
-import { countText } from "./cli_quantities.ts";
 import {
   type Colour,
   type Column,
@@ -15,6 +14,7 @@ import {
   tableLines,
 } from "./cli_tables.ts";
 import { displayJson } from "./display.ts";
+import { countText } from "./quantities.ts";
 
 /** Nobody reads what is printed any more, as after `| head`. */
 export class ReaderGone extends Error {

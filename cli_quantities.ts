@@ -1,5 +1,5 @@
 /**
- * Durations, instants and sizes, as people write and read them on the command line.
+ * Durations, instants and counts, as people write them on the command line.
  * @module
  */
 import { UsageError } from "./cli_arguments.ts";
@@ -95,44 +95,4 @@ export function readCount(
   if (/^\d+$/.test(text) && count >= min && count <= max) return count;
   const range = max === Number.MAX_SAFE_INTEGER ? `of ${min} or more` : `from ${min} to ${max}`;
   throw new UsageError(`${option} must be a whole number ${range}, got ${show(text)}`);
-}
-
-/** `850ms`, `1.25s`, `4m 10s`, `3h 5m`, `2d 4h`: two units at most. */
-export function durationText(ms: number): string {
-  if (ms < 0) return `-${durationText(-ms)}`;
-  if (ms < 999.5) return `${Math.round(ms)}ms`;
-  if (ms < 9_995) return `${(ms / 1_000).toFixed(2)}s`;
-  const seconds = Math.round(ms / 1_000);
-  if (seconds < 60) return `${seconds}s`;
-  const [large, small] = seconds < 3_600
-    ? [pair(seconds, 60, "m"), pair(seconds % 60, 1, "s")]
-    : seconds < 86_400
-    ? [pair(seconds, 3_600, "h"), pair(seconds % 3_600, 60, "m")]
-    : [pair(seconds, 86_400, "d"), pair(seconds % 86_400, 3_600, "h")];
-  return small.startsWith("0") ? large : `${large} ${small}`;
-}
-
-function pair(seconds: number, unit: number, name: string): string {
-  return `${Math.floor(seconds / unit)}${name}`;
-}
-
-/** `1.5 MB`. */
-export function bytesText(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const power = Math.min(Math.floor(Math.log10(Math.max(bytes, 1)) / 3), units.length - 1);
-  const amount = bytes / 1_000 ** power;
-  return `${amount < 10 && power > 0 ? amount.toFixed(1) : Math.round(amount)} ${units[power]}`;
-}
-
-/** `12,345`. */
-export function countText(count: number): string {
-  return count.toLocaleString("en");
-}
-
-/** `2032-01-28 12:00:00`, in the system's time zone. */
-export function timeText(date: Date): string {
-  if (Number.isNaN(date.getTime())) return "?";
-  const zoned = Temporal.Instant.fromEpochMilliseconds(date.getTime())
-    .toZonedDateTimeISO(Temporal.Now.timeZoneId());
-  return zoned.toPlainDateTime().toString({ smallestUnit: "second" }).replace("T", " ");
 }

@@ -12,7 +12,7 @@ import {
   readRepetition,
   WATCH_OPTIONS,
 } from "./cli_operations.ts";
-import { bytesText, countText, durationText, readDuration } from "./cli_quantities.ts";
+import { readDuration } from "./cli_quantities.ts";
 import { type Column, sparkline } from "./cli_tables.ts";
 import type {
   FunctionTotals,
@@ -23,6 +23,7 @@ import type {
   WorkerView,
 } from "./client.ts";
 import { displayText } from "./display.ts";
+import { countText, durationText, memoryText } from "./quantities.ts";
 import { show } from "./validation.ts";
 
 /** Ids are shown whole unless they are absurd. */
@@ -238,7 +239,7 @@ const WORKER_COLUMNS: readonly Column<WorkerView>[] = [
     colour: ({ jobsFailed }) => jobsFailed > 0 ? "red" : undefined,
   },
   { head: "retried", isNumber: true, text: ({ jobsRetried }) => countText(jobsRetried) },
-  { head: "memory", isNumber: true, text: ({ memoryBytes }) => bytesText(memoryBytes) },
+  { head: "memory", isNumber: true, text: ({ memoryBytes }) => memoryText(memoryBytes) },
   {
     head: "up",
     isNumber: true,

@@ -3,10 +3,10 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { plural } from "./dashboard_format.ts";
 import { type Content, html } from "./dashboard_html.ts";
 import type { QueueOptions, RetryJobsOptions } from "./inspection.ts";
 import type { Job } from "./jobs.ts";
+import { pluralText } from "./quantities.ts";
 
 /** How long an aborted job may take to end before its page is shown all the same. */
 const ABORT_MS = 2_000;
@@ -143,6 +143,6 @@ export function noticeOf(query: URLSearchParams): Content {
   if (done === null || !Object.hasOwn(NOTICES, done)) return null;
   const number = Number(query.get("count"));
   const isMany = done.startsWith("retried-") && Number.isSafeInteger(number) && number >= 0;
-  const text = NOTICES[done as Notice] + (isMany ? `: ${plural(number, "job")}.` : "");
+  const text = NOTICES[done as Notice] + (isMany ? `: ${pluralText(number, "job")}.` : "");
   return html`<p class="notice" role="status" tabindex="-1" autofocus>${text}</p>`;
 }

@@ -2,7 +2,6 @@
  * The page of one job: its life, its arguments, what became of it, and what can be done.
  * @module
  */
-import { duration, timeAgo, timeExact } from "./dashboard_format.ts";
 import { type Content, type Html, html } from "./dashboard_html.ts";
 import {
   actionButton,
@@ -11,9 +10,12 @@ import {
   type Page,
   type PageContext,
   statusBadge,
+  timeAgo,
+  timeExact,
 } from "./dashboard_layout.ts";
 import { displayText, displayValue } from "./display.ts";
 import type { JobView, RunningJob, WorkerView } from "./inspection.ts";
+import { durationText } from "./quantities.ts";
 
 /** How much of a value is shown. */
 const VALUE_LIMIT = 20_000;
@@ -115,8 +117,9 @@ function timeline(context: PageContext, job: JobView, details: JobDetails): Html
 function stepsOf(job: JobView, { runningOn }: JobDetails): Step[] {
   const { status, enqueueTime, dueAt, finishTime, success } = job;
   const startTime = job.startTime ?? runningOn?.job.startedAt ?? null;
-  const waited = enqueueTime && startTime && duration(startTime.getTime() - enqueueTime.getTime());
-  const ran = startTime && finishTime && duration(finishTime.getTime() - startTime.getTime());
+  const waited = enqueueTime && startTime &&
+    durationText(startTime.getTime() - enqueueTime.getTime());
+  const ran = startTime && finishTime && durationText(finishTime.getTime() - startTime.getTime());
   const isDeferred = dueAt && enqueueTime && dueAt.getTime() - enqueueTime.getTime() > 1_000;
   return [
     { name: "Enqueued", at: enqueueTime },

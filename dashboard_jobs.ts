@@ -2,7 +2,6 @@
  * The list of jobs: by status, with filters, search and pages.
  * @module
  */
-import { count, duration, plural, timeAgo } from "./dashboard_format.ts";
 import { Address, type Content, FieldValue, type Html, html } from "./dashboard_html.ts";
 import {
   column,
@@ -14,9 +13,11 @@ import {
   STATUS_WORDS,
   statusBadge,
   table,
+  timeAgo,
 } from "./dashboard_layout.ts";
 import { displayText, displayValue } from "./display.ts";
 import type { JobFilter, JobPage, JobView, JobViewStatus, QueueStats } from "./inspection.ts";
+import { countText, durationText, pluralText } from "./quantities.ts";
 
 const PAGE_SIZE = 50;
 /** A search goes through so many pages of this size; then it asks whether to go on. */
@@ -149,7 +150,7 @@ function statusTabs(context: PageContext, query: JobsQuery, stats: QueueStats): 
     const size = status && counts[status];
     return html`<li><a href="${jobsLink(context, { ...query, status })}"${isCurrent}>${label}${
       size !== undefined && html`
-        <span class="count">${count(size)}</span>
+        <span class="count">${countText(size)}</span>
       `
     }</a></li>`;
   };
@@ -234,7 +235,7 @@ function jobTable(context: PageContext, { jobs, cursor, looked }: Listing): Html
     return nothing(
       looked === undefined
         ? `There are no such jobs${more}`
-        : `Found nothing among ${plural(looked, "job")}${more}`,
+        : `Found nothing among ${pluralText(looked, "job")}${more}`,
     );
   }
   const head = [
@@ -250,7 +251,7 @@ function jobTable(context: PageContext, { jobs, cursor, looked }: Listing): Html
 
 function jobRow(context: PageContext, job: JobView): Html {
   const { jobId, functionName, status, startTime, finishTime } = job;
-  const took = startTime && finishTime && duration(finishTime.getTime() - startTime.getTime());
+  const took = startTime && finishTime && durationText(finishTime.getTime() - startTime.getTime());
   return html`
     <tr>
       <th
@@ -297,11 +298,11 @@ function paging(
     html`<a href="${jobsLink(context, query)}">First page</a>`;
   const nextLabel = looked === undefined
     ? "Next page"
-    : `Search on, after ${plural(looked, "job")}`;
+    : `Search on, after ${pluralText(looked, "job")}`;
   const next = cursor !== undefined &&
     html`<a href="${jobsLink(context, query, cursor)}" rel="next">${nextLabel}</a>`;
   if (!first && !next) {
-    return jobs.length > 0 && html`<p class="note">${plural(jobs.length, "job")}.</p>`;
+    return jobs.length > 0 && html`<p class="note">${pluralText(jobs.length, "job")}.</p>`;
   }
   return html`<nav class="paging" aria-label="Pages">${first} ${next}</nav>`;
 }

@@ -4,6 +4,7 @@
  */
 import { Address, type Content, FieldValue, type Html, html } from "./dashboard_html.ts";
 import type { JobViewStatus } from "./inspection.ts";
+import { distanceText, timeText } from "./quantities.ts";
 
 /** The pages, by their path below the dashboard's own; "" is the overview. */
 export type PageName = "" | "minutes" | "jobs" | "job" | "workers" | "cron";
@@ -143,6 +144,22 @@ export function column(name: string, kind?: "number" | "wide" | "number wide"): 
 /** Where a job is in its life, by sign, colour and word. */
 export function statusBadge(status: JobViewStatus): Html {
   return html`<span class="badge ${status}">${STATUS_WORDS[status]}</span>`;
+}
+
+/** An instant, by how long ago it was or how soon it is; the instant itself on hovering. */
+export function timeAgo(at: Date | null, now: Date): Content {
+  return at && timeElement(at, distanceText(at, now));
+}
+
+/** An instant with date and time. */
+export function timeExact(at: Date): Html {
+  return timeElement(at, timeText(at, "UTC"));
+}
+
+function timeElement(at: Date, text: string): Html {
+  return html`<time datetime="${at.toISOString()}" title="${
+    timeText(at, "UTC")
+  } UTC">${text}</time>`;
 }
 
 /** What stands where there is nothing to show. */

@@ -2,7 +2,6 @@
  * The overview: how a queue does, in numbers and plots that live.
  * @module
  */
-import { count, duration, hourAndMinute } from "./dashboard_format.ts";
 import { type Content, type Html, html } from "./dashboard_html.ts";
 import {
   actionButton,
@@ -31,6 +30,7 @@ import type {
   Percentiles,
   QueueStats,
 } from "./inspection.ts";
+import { countText, durationText, shortCountText, timeText } from "./quantities.ts";
 
 /** The depth is shown in steps of so long. */
 const DEPTH_STEP_MS = 3_000;
@@ -70,7 +70,7 @@ const DRAWINGS: readonly Drawing[] = [
     draw: ({ stats: { minutes } }) =>
       barPlot(
         [{ name: "complete", mark: "complete", values: minutes.map(({ complete }) => complete) }],
-        hints(minutes, ({ complete }) => `${count(complete)} completed`),
+        hints(minutes, ({ complete }) => `${countText(complete)} completed`),
       ),
   },
   {
@@ -92,7 +92,9 @@ const DRAWINGS: readonly Drawing[] = [
           { name: "retried", mark: "retried", values: minutes.map(({ retried }) => retried) },
         ],
         hints(minutes, ({ failed, aborted, retried }) =>
-          `${count(failed)} failed, ${count(aborted)} aborted, ${count(retried)} retried`),
+          `${countText(failed)} failed, ${countText(aborted)} aborted, ${
+            countText(retried)
+          } retried`),
       ),
   },
   {
@@ -121,8 +123,13 @@ function hints(
 ): string[] {
   const current = minutes.length - 1; // it changes every second, and the plot shows it
   return minutes.map((minute, i) =>
-    `${hourAndMinute(minute.at)}: ${i === current ? "this minute" : textOf(minute)}`
+    `${hourAndMinute(minute)}: ${i === current ? "this minute" : textOf(minute)}`
   );
+}
+
+/** `17:41`, in UTC. */
+function hourAndMinute({ at }: MinuteStats): string {
+  return timeText(at, "UTC").slice(11, 16);
 }
 
 function percentilePlot(
@@ -142,7 +149,9 @@ function percentilePlot(
 }
 
 function percentileText({ p50Ms, p90Ms, p99Ms }: Percentiles): string {
-  return `50 % within ${duration(p50Ms)}, 90 % ${duration(p90Ms)}, 99 % ${duration(p99Ms)}`;
+  return `50 % within ${durationText(p50Ms)}, 90 % ${durationText(p90Ms)}, 99 % ${
+    durationText(p99Ms)
+  }`;
 }
 
 /** The depth in steps; the deepest of each, and none where nobody has looked. */
@@ -224,23 +233,23 @@ function tiles(stats: QueueStats): Content {
   return [
     tile(
       "Due",
-      count(stats.due),
-      oldestDueMs === null ? "nothing waits" : `oldest ${duration(oldestDueMs)}`,
+      shortCountText(stats.due),
+      oldestDueMs === null ? "nothing waits" : `oldest ${durationText(oldestDueMs)}`,
       isLate && "warn",
     ),
-    tile("In progress", count(stats.inProgress)),
-    tile("Deferred", count(stats.deferred)),
-    tile("Completed", count(last?.complete ?? 0), "in the last minute"),
-    tile("Failed", count(failed), "in the last hour", failed > 0 && "bad"),
+    tile("In progress", shortCountText(stats.inProgress)),
+    tile("Deferred", shortCountText(stats.deferred)),
+    tile("Completed", shortCountText(last?.complete ?? 0), "in the last minute"),
+    tile("Failed", shortCountText(failed), "in the last hour", failed > 0 && "bad"),
     tile(
       "Waiting time",
-      waitTime ? duration(waitTime.p50Ms) : "–",
-      waitTime && `99 % within ${duration(waitTime.p99Ms)}`,
+      waitTime ? durationText(waitTime.p50Ms) : "–",
+      waitTime && `99 % within ${durationText(waitTime.p99Ms)}`,
     ),
     tile(
       "Run time",
-      runTime ? duration(runTime.p50Ms) : "–",
-      runTime && `99 % within ${duration(runTime.p99Ms)}`,
+      runTime ? durationText(runTime.p50Ms) : "–",
+      runTime && `99 % within ${durationText(runTime.p99Ms)}`,
     ),
   ];
 }
@@ -277,8 +286,10 @@ function minuteTable(minutes: readonly MinuteStats[]): Html {
     column("99 %", "number"),
   ];
   const rows = minutes.toReversed().map((minute) =>
-    html`<tr><th scope="row">${hourAndMinute(minute.at)}</th>${
-      [minute.complete, minute.failed, minute.aborted, minute.retried].map((n) => number(count(n)))
+    html`<tr><th scope="row">${hourAndMinute(minute)}</th>${
+      [minute.complete, minute.failed, minute.aborted, minute.retried].map((n) =>
+        number(countText(n))
+      )
     }${percentileCells(minute.waitTime)}${percentileCells(minute.runTime)}</tr>`
   );
   return table("The last hour, minute by minute", head, rows);
@@ -286,7 +297,7 @@ function minuteTable(minutes: readonly MinuteStats[]): Html {
 
 function percentileCells(percentiles: Percentiles | null): Content {
   return percentiles
-    ? [number(duration(percentiles.p50Ms)), number(duration(percentiles.p99Ms))]
+    ? [number(durationText(percentiles.p50Ms)), number(durationText(percentiles.p99Ms))]
     : [number("–"), number("–")];
 }
 
@@ -323,14 +334,14 @@ function functionRow(context: PageContext, totals: FunctionTotals): Html {
   return html`<tr><th scope="row"><a href="${jobs}"><code>${
     displayText(functionName, 80)
   }</code></a></th>
-${number(count(complete))}
+${number(countText(complete))}
 <td class="number">${
-    failed === 0 ? "0" : html`<a class="bad" href="${failures}">${count(failed)}</a>`
+    failed === 0 ? "0" : html`<a class="bad" href="${failures}">${countText(failed)}</a>`
   }</td>
-<td class="number wide">${count(aborted)}</td><td class="number wide">${count(retried)}</td>
+<td class="number wide">${countText(aborted)}</td><td class="number wide">${countText(retried)}</td>
 ${number(mean(runTime))}<td class="number wide">${mean(waitTime)}</td></tr>`;
 }
 
 function mean({ count, sumMs }: Histogram): string {
-  return count === 0 ? "–" : duration(sumMs / count);
+  return count === 0 ? "–" : durationText(sumMs / count);
 }

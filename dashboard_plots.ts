@@ -5,8 +5,8 @@
  * few paths, are sent anew when they change; so are the scale and the hints, once a minute or less.
  * @module
  */
-import { count, duration } from "./dashboard_format.ts";
 import { type Html, html } from "./dashboard_html.ts";
+import { durationText, shortCountText } from "./quantities.ts";
 
 /** The drawing's size in its own units. */
 const WIDTH = 600;
@@ -141,7 +141,7 @@ function runsOf(values: readonly (number | null)[]): Point[][] {
 function linearScale(max: number): Scale {
   const top = roundUp(Math.max(max, 1));
   const values = top === 1 ? [1, 0] : [top, top / 2, 0];
-  return { labels: values.map(count), y: (value) => HEIGHT * (1 - value / top) };
+  return { labels: values.map(shortCountText), y: (value) => HEIGHT * (1 - value / top) };
 }
 
 function roundUp(value: number): number {
@@ -158,7 +158,7 @@ function durationScale(values: readonly number[]): Scale {
   const span = Math.max(Math.ceil(Math.max(1, ...exponents)) - low, 1);
   const step = Math.ceil(span / 3);
   const count = Math.ceil(span / step);
-  const labels = Array.from({ length: count + 1 }, (_, i) => duration(10 ** (low + i * step)));
+  const labels = Array.from({ length: count + 1 }, (_, i) => durationText(10 ** (low + i * step)));
   return {
     labels: labels.reverse(),
     y: (value) => HEIGHT * (1 - (exponentOf(value) - low) / (count * step)),

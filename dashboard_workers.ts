@@ -2,11 +2,19 @@
  * The pages of those who work: live workers, and the cron jobs they know.
  * @module
  */
-import { clock, count, duration, memory, plural, timeAgo } from "./dashboard_format.ts";
 import { type Content, type Html, html } from "./dashboard_html.ts";
-import { column, link, nothing, type Page, type PageContext, table } from "./dashboard_layout.ts";
+import {
+  column,
+  link,
+  nothing,
+  type Page,
+  type PageContext,
+  table,
+  timeAgo,
+} from "./dashboard_layout.ts";
 import { displayText } from "./display.ts";
 import type { CronView, RunningJob, WorkerView } from "./inspection.ts";
+import { countText, durationText, memoryText, pluralText, timeText } from "./quantities.ts";
 
 /** So many of a worker's jobs are shown at once, and the others on demand. */
 const SHOWN_JOBS = 3;
@@ -20,9 +28,9 @@ export function workersPage(context: PageContext, workers: readonly WorkerView[]
   const body = html`
     <div class="head">
       <h1>Workers</h1>
-      <p class="note">${plural(workers.length, "worker")}, running ${count(
+      <p class="note">${pluralText(workers.length, "worker")}, running ${countText(
         running,
-      )} of up to ${plural(room, "job")}</p>
+      )} of up to ${pluralText(room, "job")}</p>
     </div>
     ${workers.length === 0 ? noWorkers() : workerTable(context, workers)}
   `;
@@ -60,11 +68,11 @@ function workerRow(context: PageContext, worker: WorkerView): Html {
       )}</strong>
     <code>${displayText(workerId, 60)}</code> <span class="more">${displayText(runtime, 40)}</span>
     ${functionList(worker.functions)}</th>
-      <td>${count(jobsOngoing)} of ${count(maxJobs)}${runningList(context, worker)}</td>
-      <td class="number">${count(worker.jobsComplete)}</td>
-      <td class="number">${count(worker.jobsFailed)}</td>
-      <td class="number wide">${count(worker.jobsRetried)}</td>
-      <td class="number wide">${memory(worker.memoryBytes)}</td>
+      <td>${countText(jobsOngoing)} of ${countText(maxJobs)}${runningList(context, worker)}</td>
+      <td class="number">${countText(worker.jobsComplete)}</td>
+      <td class="number">${countText(worker.jobsFailed)}</td>
+      <td class="number wide">${countText(worker.jobsRetried)}</td>
+      <td class="number wide">${memoryText(worker.memoryBytes)}</td>
       <td class="wide">${timeAgo(worker.startedAt, now)}</td>
       <td class="wide">${timeAgo(worker.seenAt, now)}${isSilent && html`
         <span class="badge silent">Silent</span>
@@ -77,7 +85,7 @@ function functionList(names: readonly string[]): Html {
   const items = names.map((name) => html`<li><code>${displayText(name, 80)}</code></li>`);
   return html`
     <details>
-      <summary>${plural(names.length, "function")}</summary>
+      <summary>${pluralText(names.length, "function")}</summary>
       <ul class="names">${items}</ul>
     </details>
   `;
@@ -91,18 +99,18 @@ function runningList(context: PageContext, { running, jobsOngoing }: WorkerView)
   return html`<ul class="running">${items.slice(0, SHOWN_JOBS)}</ul>${
     hidden.length > 0 && html`
       <details>
-        <summary>${count(hidden.length)} more</summary>
+        <summary>${countText(hidden.length)} more</summary>
         <ul class="running">${hidden}</ul>
       </details>
     `
-  }${unknown > 0 && html`<p class="note">and ${count(unknown)} that are not listed</p>`}`;
+  }${unknown > 0 && html`<p class="note">and ${countText(unknown)} that are not listed</p>`}`;
 }
 
 function runningItem(
   context: PageContext,
   { jobId, functionName, startedAt, jobTry }: RunningJob,
 ): Html {
-  const since = duration(Math.max(0, context.now.getTime() - startedAt.getTime()));
+  const since = durationText(Math.max(0, context.now.getTime() - startedAt.getTime()));
   return html`<li><a href="${link(context, "job", { id: jobId })}"><code>${
     displayText(functionName, 60)
   }</code></a> for ${since}${jobTry > 1 && `, try ${jobTry}`}</li>`;
@@ -145,14 +153,14 @@ function cronRow(context: PageContext, { name, pattern, timezone, next, unique }
       )}</span></td>
       <td>${first
         ? [
-          clock(first),
+          timeText(first, "UTC"),
           html`
             <span class="more">${timeAgo(first, context.now)}</span>
           `,
         ]
         : "never"}</td>
       <td class="wide">
-        <ul class="times">${later.map((at) => html`<li>${clock(at)}</li>`)}</ul>
+        <ul class="times">${later.map((at) => html`<li>${timeText(at, "UTC")}</li>`)}</ul>
       </td>
       <td class="wide">${unique ? "yes, whichever worker" : "no, on each worker"}</td>
     </tr>

@@ -4,7 +4,7 @@
  */
 import type { Duration, Instant } from "./duration.ts";
 import { RESULT_EXAMPLE, type ResultOptions } from "./job_results.ts";
-import { checkKeys, isOptions, show } from "./validation.ts";
+import { checkKeys, isCount, isOptions, show } from "./validation.ts";
 
 /** Options of `ArqClient.enqueueJob`. */
 export interface EnqueueOptions {
@@ -88,7 +88,7 @@ export function checkEnqueueOptions(
       throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
     }
   }
-  if (jobTry !== undefined && (!Number.isSafeInteger(jobTry) || jobTry < 1)) {
+  if (jobTry !== undefined && !isCount(jobTry)) {
     throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
   }
   if (kwargs !== undefined && !isPlainObject(kwargs)) {

@@ -11,7 +11,8 @@ import type { JobRun } from "./job_run.ts";
 import { decodeJob } from "./serializer.ts";
 import { beginRun, within } from "./telemetry.ts";
 import { log } from "./worker_log.ts";
-import type { AnyJobFunction, RegisteredFunction, ResolvedSettings } from "./worker_settings.ts";
+import type { AnyJobFunction, RegisteredFunction } from "./worker_functions.ts";
+import type { ResolvedSettings } from "./worker_settings.ts";
 
 /** What jobs are run with. */
 export interface Executor {

@@ -3,7 +3,7 @@
  * @module
  */
 import { type Duration, durationMs } from "./duration.ts";
-import { checkKeys, isOptions, show } from "./validation.ts";
+import { checkKeys, isCount, isOptions, show } from "./validation.ts";
 
 /**
  * Deno's permissions of a process. What is left out is as the worker has it, as far as Deno tells: a
@@ -125,11 +125,7 @@ function valueProblems(options: IsolateOptions): string[] {
     problems.push(`isolate.${name} must be ${rule}, got ${show(value)}`);
   };
   for (const name of COUNTS) {
-    check(
-      name,
-      "a whole number of 1 or more",
-      (value) => Number.isSafeInteger(value) && value as number >= 1,
-    );
+    check(name, "a whole number of 1 or more", isCount);
   }
   check(
     "serializer",

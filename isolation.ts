@@ -18,7 +18,7 @@ import {
 } from "./serializer.ts";
 import { atMost, LONGEST_TIMER_MS } from "./sleep.ts";
 import { activeCarrier } from "./telemetry.ts";
-import type { RegisteredFunction } from "./worker_settings.ts";
+import type { RegisteredFunction } from "./worker_functions.ts";
 
 /** How the program writes and reads what travels, where it does that itself. */
 interface Codec {

@@ -7,7 +7,7 @@ import { type JobMeta, type JobOutcome, Retry } from "./functions.ts";
 import type { JobRecord } from "./serializer.ts";
 import type { Claim } from "./store.ts";
 import { type RunTelemetry, within } from "./telemetry.ts";
-import type { RegisteredFunction } from "./worker_settings.ts";
+import type { RegisteredFunction } from "./worker_functions.ts";
 
 /** Why a running job is told to stop. */
 export type StopReason = "timeout" | "abort" | "shutdown" | "lost";

@@ -16,6 +16,11 @@ export function isOptions(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Whether `value` is a whole number of 1 or more. */
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && value as number >= 1;
+}
+
 /**
  * Checks that `value` is an object with known keys only; `what` takes it, and `example` is one.
  *

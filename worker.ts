@@ -23,7 +23,8 @@ import {
   type WorkerSettings,
 } from "./worker_settings.ts";
 
-export type { WorkerContext, WorkerFunction, WorkerSettings } from "./worker_settings.ts";
+export type { WorkerFunction } from "./worker_functions.ts";
+export type { WorkerContext, WorkerSettings } from "./worker_settings.ts";
 
 /** Options of {@linkcode Worker.run}. */
 export interface RunOptions {

@@ -6,29 +6,24 @@ import { ArqClient, type Connection, makeClient } from "./client.ts";
 import type { CronJob } from "./cron.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
-import {
-  CONTEXT_FIELDS,
-  type Func,
-  type FuncOptions,
-  type JobContext,
-  type JobFunction,
-  type JobMeta,
-  type JobOutcome,
-  splitSpecifier,
-} from "./functions.ts";
-import { type IsolateSettings, resolveIsolate } from "./isolate_options.ts";
+import { CONTEXT_FIELDS, type JobContext, type JobMeta, type JobOutcome } from "./functions.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import { checkKeys, isOptions, show } from "./validation.ts";
+import { checkKeys, isCount, show } from "./validation.ts";
+import {
+  isCronJob,
+  keepMs,
+  problemsOf,
+  registerAll,
+  type RegisteredFunction,
+  type WorkerFunction,
+} from "./worker_functions.ts";
 
 /** What `onStartup` and `onShutdown` get: the state all jobs share, and the client. */
 export type WorkerContext<State = unknown> = State & {
   /** A client on the worker's connection. */
   readonly arq: ArqClient;
 };
-
-/** A function as it may be registered. */
-export type WorkerFunction<State> = JobFunction<State> | Func<JobFunction<State>>;
 
 /**
  * Settings of a {@linkcode Worker}. Durations are milliseconds or a duration object.
@@ -104,23 +99,6 @@ export interface WorkerSettings<State = unknown> {
   /** Whether results appear in the log. @default true */
   readonly logResults?: boolean;
 }
-
-/** One function, ready to be called. */
-export interface RegisteredFunction {
-  readonly name: string;
-  /** The function, or the module specifier to import it from. */
-  readonly fn: AnyJobFunction | string;
-  readonly timeoutMs: number;
-  readonly keepMs: number | "forever";
-  readonly maxTries: number;
-  /** How it runs in processes of its own, if it does. */
-  readonly isolate: IsolateSettings | undefined;
-  /** Whether its jobs are slots of a unique cron job, whose id stays locked for a while. */
-  readonly isSlot: boolean;
-}
-
-/** A function as it is called. */
-export type AnyJobFunction = (ctx: unknown, ...args: readonly unknown[]) => unknown;
 
 /** Settings with every default filled in and every duration in milliseconds. */
 export interface ResolvedSettings {
@@ -225,7 +203,7 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
     try {
       return read();
     } catch (error) {
-      problems.push(...(error instanceof SettingsError ? error.problems : [messageOf(error)]));
+      problems.push(...problemsOf(error));
     }
   };
   const ms = (name: typeof DURATIONS[number], fallback: number, min = 0) =>
@@ -236,7 +214,9 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
     keepMs: attempt(() => keepMs(settings.keepResult)) ?? 0,
     maxTries: isCount(settings.maxTries) ? settings.maxTries : 5,
   };
-  const functions = attempt(() => registerAll(settings, defaults)) ?? new Map();
+  const functions =
+    attempt(() => registerAll(settings.functions ?? {}, settings.cronJobs ?? [], defaults)) ??
+      new Map();
   const client = attempt(() => clientOf(settings));
   const queueName = settings.queueName ?? client?.defaultQueueName ?? "";
   attempt(() => client?.store.checkQueueName(queueName));
@@ -289,10 +269,6 @@ function keyProblems(settings: object): string[] {
   ];
 }
 
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && value as number >= 1;
-}
-
 function typeProblems(settings: WorkerSettings<never>): string[] {
   const problems: string[] = [];
   const check = (
@@ -325,10 +301,6 @@ function typeProblems(settings: WorkerSettings<never>): string[] {
   return problems;
 }
 
-function isCronJob(value: unknown): value is CronJob {
-  return typeof value === "object" && value !== null && "schedule" in value;
-}
-
 /** The hooks as functions, bound to the settings they may be methods of. */
 function hooksOf(settings: WorkerSettings<never>): Hooks {
   const bound = HOOKS.map((name) => {
@@ -345,130 +317,6 @@ function isTimeZone(value: unknown): boolean {
   } catch {
     return false;
   }
-}
-
-type Limits = Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">;
-type Resolved = Limits & Pick<RegisteredFunction, "isolate">;
-
-/** A function as the settings have it, under the name it gets. */
-interface Entry {
-  readonly name: string;
-  readonly fn: AnyJobFunction | string;
-  readonly options: FuncOptions;
-  readonly isSlot: boolean;
-}
-
-function registerAll(
-  settings: WorkerSettings<never>,
-  defaults: Limits,
-): Map<string, RegisteredFunction> {
-  const { functions = {}, cronJobs = [] } = settings;
-  if (typeof functions !== "object" || functions === null) {
-    throw new TypeError(
-      `functions must be a record or a list of functions, got ${show(functions)}`,
-    );
-  }
-  const registered = new Map<string, RegisteredFunction>();
-  const problems: string[] = [];
-  const register = ({ name, fn, options, isSlot }: Entry, maker: string) => {
-    if (name === "") problems.push("functions: a function without a name needs func(fn, { name })");
-    else if (registered.has(name)) {
-      problems.push(
-        `functions: two functions are named "${name}", give one of them a name: ${maker}`,
-      );
-    } else {
-      const { problems: found, ...resolved } = functionOptions(name, fn, options, defaults);
-      problems.push(...found);
-      registered.set(name, { name, fn, isSlot, ...resolved });
-    }
-  };
-  for (const [key, value] of Object.entries<unknown>({ ...functions })) {
-    const entry = readEntry(key, value, Array.isArray(functions));
-    if (typeof entry === "string") problems.push(entry);
-    else register(entry, "func(fn, { name })");
-  }
-  for (const job of Array.isArray(cronJobs) ? cronJobs.filter(isCronJob) : []) {
-    register(cronEntry(job), "cron(fn, …, { name })");
-  }
-  const isEmpty = Array.isArray(cronJobs) && cronJobs.length === 0 && registered.size === 0;
-  if (isEmpty && problems.length === 0) {
-    problems.push("functions is empty, and so is cronJobs: give the worker at least one function");
-  }
-  if (problems.length > 0) throw new SettingsError("worker settings", problems);
-  return registered;
-}
-
-/** Reads one of `functions`; what is none is told as a text. */
-function readEntry(key: string, value: unknown, isInList: boolean): Entry | string {
-  const { fn, options } = typeof value === "function" ? { fn: value, options: {} } : funcOf(value);
-  if (fn === undefined) {
-    return `functions.${key} must be a function or what func() returns, got ${show(value)}`;
-  }
-  if (!isOptions(options)) {
-    const example = "{ timeout: { minutes: 2 } }";
-    return `functions.${key}: func takes an object such as ${example}, got ${show(options)}`;
-  }
-  const ownName = options.name ?? (typeof fn === "string" ? splitSpecifier(fn).name : fn.name);
-  const name = isInList ? ownName : key;
-  return { name, fn: fn as AnyJobFunction | string, options, isSlot: false };
-}
-
-function funcOf(value: unknown): Func | { readonly fn?: undefined; readonly options: FuncOptions } {
-  const isFunc = typeof value === "object" && value !== null && "fn" in value && "options" in value;
-  return isFunc ? value as Func : { options: {} };
-}
-
-function cronEntry({ name, fn, options, unique, jobId }: CronJob): Entry {
-  const isSlot = unique && jobId === undefined;
-  return { name, fn: fn as AnyJobFunction | string, options, isSlot };
-}
-
-const FUNC_KEYS = [
-  "name",
-  "keepResult",
-  "timeout",
-  "maxTries",
-  "isolate",
-] as const satisfies readonly (keyof FuncOptions)[];
-
-function functionOptions(
-  name: string,
-  fn: Entry["fn"],
-  options: FuncOptions,
-  defaults: Limits,
-): Resolved & { readonly problems: readonly string[] } {
-  const problems: string[] = [];
-  const attempt = <T>(fallback: T, read: () => T): T => {
-    try {
-      return read();
-    } catch (error) {
-      problems.push(`functions.${name}: ${messageOf(error)}`);
-      return fallback;
-    }
-  };
-  problems.push(...checkKeys(options, FUNC_KEYS).map((found) => `functions.${name}: ${found}`));
-  const { timeout, keepResult, maxTries } = options;
-  const hasCount = maxTries === undefined || isCount(maxTries);
-  if (!hasCount) {
-    problems.push(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
-  }
-  const isolate = resolveIsolate(options.isolate, typeof fn === "string");
-  problems.push(...isolate.problems.map((found) => `functions.${name}: ${found}`));
-  return {
-    isolate: isolate.settings,
-    timeoutMs: timeout === undefined
-      ? defaults.timeoutMs
-      : attempt(defaults.timeoutMs, () => durationMs("timeout", timeout, 1)),
-    keepMs: keepResult === undefined
-      ? defaults.keepMs
-      : attempt(defaults.keepMs, () => keepMs(keepResult)),
-    maxTries: maxTries ?? defaults.maxTries,
-    problems,
-  };
-}
-
-function keepMs(value: Duration | "forever" = 3_600_000): number | "forever" {
-  return value === "forever" ? value : durationMs("keepResult", value);
 }
 
 function clientOf(settings: WorkerSettings<never>): ArqClient {
@@ -502,8 +350,4 @@ function checkAgainstPool(name: string, value: unknown, ofPool: unknown): void {
 function isClient(value: unknown): value is ArqClient {
   return value instanceof ArqClient ||
     (typeof value === "object" && value !== null && "store" in value && "enqueueJob" in value);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -132,7 +132,7 @@ for (const kind of ["Redis", "a file"] as const) {
       assert.match(page, /^status +failed$/m);
       assert.match(page, /^arguments +\[\]$/m);
       assert.match(page, /^tries +1$/m);
-      assert.match(page, /^ended +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \([\d.]+m?s ago\)$/m);
+      assert.match(page, /^ended +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \((?:now|[\d.]+s ago)\)$/m);
       assert.match(
         page,
         /^error +TypeError: no such thing\\n12:00:00: forged\n +at .*cli_settings/m,
@@ -185,7 +185,7 @@ for (const kind of ["Redis", "a file"] as const) {
       const [head = "", line = "", ...more] = workers.split("\n");
       assert.match(head, /^WORKER +HOST +PID +RUNTIME +QUEUE +RUNNING +COMPLETE +FAILED +RETRIED/);
       assert.ok(line.startsWith(report.workerId), workers);
-      assert.match(line, new RegExp(` ${process.pid} .* 1/10 +1 +1 +0 +\\d+ MB +\\S+`));
+      assert.match(line, new RegExp(` ${process.pid} .* 1/10 +1 +1 +0 +\[\\d.]+ MiB +\\S+`));
       assert.match(more.join("\n"), /^JOB +FUNCTION +TRY +FOR +WORKER\nstuck +tell +1 +\S+ /m);
       assert.match(stats, /^QUEUE +STATE +DUE +OLDEST +RUNNING +DEFERRED +COMPLETE +FAILED +WAIT/);
       assert.match(stats, / open +0 +- +1 +1 +1 +1 +\S+\/\S+ +\S+\/\S+$/m);

@@ -1,14 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import {
-  bytesText,
-  durationText,
-  readCount,
-  readDuration,
-  readInstant,
-  readSince,
-  timeText,
-} from "../cli_quantities.ts";
+import { readCount, readDuration, readInstant, readSince } from "../cli_quantities.ts";
 
 describe("readDuration", () => {
   it("reads what people write, and ISO 8601", () => {
@@ -60,37 +52,5 @@ describe("readCount", () => {
       );
     }
     assert.throws(() => readCount("--x", "11", 1, 10), /from 1 to 10, got "11"/);
-  });
-});
-
-describe("texts for people", () => {
-  it("are short and have units", () => {
-    const durations: readonly (readonly [number, string])[] = [
-      [0, "0ms"],
-      [0.4, "0ms"],
-      [999.4, "999ms"],
-      [999.5, "1.00s"],
-      [1_254, "1.25s"],
-      [9_994, "9.99s"],
-      [9_995, "10s"],
-      [59_499, "59s"],
-      [59_500, "1m"],
-      [250_000, "4m 10s"],
-      [3_600_000, "1h"],
-      [11_100_000, "3h 5m"],
-      [187_200_000, "2d 4h"],
-      [-1_500, "-1.50s"],
-    ];
-    for (const [ms, text] of durations) assert.equal(durationText(ms), text);
-    const sizes: readonly (readonly [number, string])[] = [
-      [0, "0 B"],
-      [999, "999 B"],
-      [1_500, "1.5 kB"],
-      [45_600_000, "46 MB"],
-      [1e18, "1000000 TB"],
-    ];
-    for (const [bytes, text] of sizes) assert.equal(bytesText(bytes), text);
-    assert.match(timeText(new Date(0)), /^19(70-01-01|69-12-31) \d\d:\d\d:00$/);
-    assert.equal(timeText(new Date(NaN)), "?");
   });
 });

@@ -1,0 +1,174 @@
+/**
+ * The functions a worker has: those of its settings and of its cron jobs, checked, each under one
+ * name and with the limits that hold for it.
+ * @module
+ */
+import type { CronJob } from "./cron.ts";
+import { type Duration, durationMs } from "./duration.ts";
+import { SettingsError } from "./errors.ts";
+import { type Func, type FuncOptions, type JobFunction, splitSpecifier } from "./functions.ts";
+import { type IsolateSettings, resolveIsolate } from "./isolate_options.ts";
+import { checkKeys, isCount, isOptions, show } from "./validation.ts";
+
+/** A function as it may be registered. */
+export type WorkerFunction<State> = JobFunction<State> | Func<JobFunction<State>>;
+
+/** One function, ready to be called. */
+export interface RegisteredFunction {
+  readonly name: string;
+  /** The function, or the module specifier to import it from. */
+  readonly fn: AnyJobFunction | string;
+  readonly timeoutMs: number;
+  readonly keepMs: number | "forever";
+  readonly maxTries: number;
+  /** How it runs in processes of its own, if it does. */
+  readonly isolate: IsolateSettings | undefined;
+  /** Whether its jobs are slots of a unique cron job, whose id stays locked for a while. */
+  readonly isSlot: boolean;
+}
+
+/** A function as it is called. */
+export type AnyJobFunction = (ctx: unknown, ...args: readonly unknown[]) => unknown;
+
+/** What holds for a function that has no options of its own. */
+export type Limits = Pick<RegisteredFunction, "timeoutMs" | "keepMs" | "maxTries">;
+type Resolved = Limits & Pick<RegisteredFunction, "isolate">;
+
+/** A function as the settings have it, under the name it gets. */
+interface Entry {
+  readonly name: string;
+  readonly fn: AnyJobFunction | string;
+  readonly options: FuncOptions;
+  readonly isSlot: boolean;
+}
+
+/**
+ * Gives each function its name and its limits; a cron job's function counts as one.
+ *
+ * @throws {TypeError} if `functions` is neither a record nor a list.
+ * @throws {SettingsError} listing every problem.
+ */
+export function registerAll(
+  functions: unknown,
+  cronJobs: unknown,
+  defaults: Limits,
+): Map<string, RegisteredFunction> {
+  if (typeof functions !== "object" || functions === null) {
+    throw new TypeError(
+      `functions must be a record or a list of functions, got ${show(functions)}`,
+    );
+  }
+  const registered = new Map<string, RegisteredFunction>();
+  const problems: string[] = [];
+  const register = ({ name, fn, options, isSlot }: Entry, maker: string) => {
+    if (name === "") problems.push("functions: a function without a name needs func(fn, { name })");
+    else if (registered.has(name)) {
+      problems.push(
+        `functions: two functions are named "${name}", give one of them a name: ${maker}`,
+      );
+    } else {
+      const { problems: found, ...resolved } = functionOptions(name, fn, options, defaults);
+      problems.push(...found);
+      registered.set(name, { name, fn, isSlot, ...resolved });
+    }
+  };
+  for (const [key, value] of Object.entries<unknown>({ ...functions })) {
+    const entry = readEntry(key, value, Array.isArray(functions));
+    if (typeof entry === "string") problems.push(entry);
+    else register(entry, "func(fn, { name })");
+  }
+  for (const job of Array.isArray(cronJobs) ? cronJobs.filter(isCronJob) : []) {
+    register(cronEntry(job), "cron(fn, …, { name })");
+  }
+  const isEmpty = Array.isArray(cronJobs) && cronJobs.length === 0 && registered.size === 0;
+  if (isEmpty && problems.length === 0) {
+    problems.push("functions is empty, and so is cronJobs: give the worker at least one function");
+  }
+  if (problems.length > 0) throw new SettingsError("worker settings", problems);
+  return registered;
+}
+
+/** Reads one of `functions`; what is none is told as a text. */
+function readEntry(key: string, value: unknown, isInList: boolean): Entry | string {
+  const { fn, options } = typeof value === "function" ? { fn: value, options: {} } : funcOf(value);
+  if (fn === undefined) {
+    return `functions.${key} must be a function or what func() returns, got ${show(value)}`;
+  }
+  if (!isOptions(options)) {
+    const example = "{ timeout: { minutes: 2 } }";
+    return `functions.${key}: func takes an object such as ${example}, got ${show(options)}`;
+  }
+  const ownName = options.name ?? (typeof fn === "string" ? splitSpecifier(fn).name : fn.name);
+  const name = isInList ? ownName : key;
+  return { name, fn: fn as AnyJobFunction | string, options, isSlot: false };
+}
+
+function funcOf(value: unknown): Func | { readonly fn?: undefined; readonly options: FuncOptions } {
+  const isFunc = typeof value === "object" && value !== null && "fn" in value && "options" in value;
+  return isFunc ? value as Func : { options: {} };
+}
+
+function cronEntry({ name, fn, options, unique, jobId }: CronJob): Entry {
+  const isSlot = unique && jobId === undefined;
+  return { name, fn: fn as AnyJobFunction | string, options, isSlot };
+}
+
+const FUNC_KEYS = [
+  "name",
+  "keepResult",
+  "timeout",
+  "maxTries",
+  "isolate",
+] as const satisfies readonly (keyof FuncOptions)[];
+
+function functionOptions(
+  name: string,
+  fn: Entry["fn"],
+  options: FuncOptions,
+  defaults: Limits,
+): Resolved & { readonly problems: readonly string[] } {
+  const problems: string[] = [];
+  const attempt = <T>(fallback: T, read: () => T): T => {
+    try {
+      return read();
+    } catch (error) {
+      problems.push(...problemsOf(error).map((found) => `functions.${name}: ${found}`));
+      return fallback;
+    }
+  };
+  problems.push(...checkKeys(options, FUNC_KEYS).map((found) => `functions.${name}: ${found}`));
+  const { timeout, keepResult, maxTries } = options;
+  const hasCount = maxTries === undefined || isCount(maxTries);
+  if (!hasCount) {
+    problems.push(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
+  }
+  const isolate = resolveIsolate(options.isolate, typeof fn === "string");
+  problems.push(...isolate.problems.map((found) => `functions.${name}: ${found}`));
+  return {
+    isolate: isolate.settings,
+    timeoutMs: timeout === undefined
+      ? defaults.timeoutMs
+      : attempt(defaults.timeoutMs, () => durationMs("timeout", timeout, 1)),
+    keepMs: keepResult === undefined
+      ? defaults.keepMs
+      : attempt(defaults.keepMs, () => keepMs(keepResult)),
+    maxTries: maxTries ?? defaults.maxTries,
+    problems,
+  };
+}
+
+/** How long results are kept, in milliseconds; an hour if nothing is said. */
+export function keepMs(value: Duration | "forever" = 3_600_000): number | "forever" {
+  return value === "forever" ? value : durationMs("keepResult", value);
+}
+
+/** Recognises what `cron` returns. */
+export function isCronJob(value: unknown): value is CronJob {
+  return typeof value === "object" && value !== null && "schedule" in value;
+}
+
+/** What an error says of the settings, a line for each problem. */
+export function problemsOf(error: unknown): readonly string[] {
+  if (error instanceof SettingsError) return error.problems;
+  return [error instanceof Error ? error.message : String(error)];
+}
