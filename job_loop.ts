@@ -198,7 +198,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (!this.#isArmed) return;
     this.#hasLeft = true;
     try {
-      await this.#listener?.disarm();
+      await this.#listener?.disarm(this.#wakeHolder);
     } catch (error) {
       log.storeFailed("stop claiming", error);
     }
@@ -478,6 +478,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
     try {
       const known = [...this.#held.values()].map(({ claim }) => claim);
       for (const holder of this.#unsure) {
+        // Its claim may still wait in the server, behind a connection that is lost to us only.
+        if (holder !== this.#holder) await this.#listener?.disarm(holder);
         await this.#store.releaseUnknown(this.settings.queueName, holder, known);
         this.#unsure.delete(holder);
       }
@@ -511,12 +513,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
     };
   }
 
-  async onClaimed(reply: ClaimReply | undefined | null): Promise<void> {
+  onClaimed(reply: ClaimReply | undefined | null): void {
     this.#claimed--;
     this.#isArmed = false;
     if (reply) this.#onReply(reply);
-    else if (reply === null) this.#unsure.add(this.#wakeHolder);
-    if (reply && this.#phase !== "running") await this.#store.wake(this.settings.queueName);
+    if (reply !== null) return;
+    this.#unsure.add(this.#wakeHolder);
+    this.#askForTurn();
   }
 
   /** A wake-up that finds no room is passed on to another worker. */

@@ -6,7 +6,7 @@
  *
  * - `absent`: never there.
  * - `paused`: there while the queue is paused.
- * - `left:<holder>`: there once a worker has begun to end.
+ * - `left:<holder>`: there for some seconds once nobody waits for that holder's claim any more.
  * - `complete`, `failed`: the jobs that have ended and whose result was kept, by the time of their end.
  * - `minute:<minute of the epoch>`, `totals`: how many jobs ended how, in a minute and in all.
  * - `workers`, `worker:<id>`: the live workers and what each tells of itself.

@@ -120,7 +120,7 @@ return replies
  * try or a later one is a suspect, of which one is taken at the most; entries that somebody else has locked are passed
  * over; a key of a wrong type spoils one job, not the batch; an entry without a job but with a
  * result is removed; if due work is left, the next worker is woken. While the queue is paused, and
- * for a holder that has left, nothing is taken.
+ * for a holder that has left, nothing is taken; only the latter passes its wake-up on.
  */
 const CLAIM = TELL + String.raw`
 local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -132,6 +132,11 @@ local reply, filled, taken, next_due = {}, 3, 0, false
 local paused, left = ops_key('paused'), ops_key('left:' .. string.match(token, '^[^:]*'))
 local has_marks = call('EXISTS', ABORT, paused, left, ops_key('watched')) > 0
 if has_marks and call('EXISTS', paused, left) > 0 then
+  -- The wake-up that made this claim may have been the only one.
+  if call('EXISTS', paused) == 0 and call('ZCOUNT', QUEUE, '-inf', now) > 0 then
+    write_even_when_full()
+    wake()
+  end
   return {now_text, false, call('ZCARD', QUEUE)}
 end
 
@@ -418,7 +423,7 @@ return table.concat(replies)
  *
  * Arguments: what the worker's tokens start with; then the tokens it does know.
  *
- * Replies how many it released. That the worker has left is forgotten: it has no claims under way.
+ * Replies how many it released.
  */
 const RELEASE_UNKNOWN = TELL + String.raw`
 write_even_when_full()
@@ -434,7 +439,6 @@ for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
     released = released + 1
   end
 end
-call('DEL', ops_key('left:' .. string.sub(holder, 1, -2)))
 if released > 0 then wake() end
 return released
 `;

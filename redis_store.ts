@@ -228,7 +228,6 @@ export class RedisStore implements Store {
     const key = wakeKey(queueName);
     const timeoutMs = WAKE_WAIT_SECONDS * 1_000 + this.#target.timeoutMs;
     const pop = ["BLPOP", key, String(WAKE_WAIT_SECONDS)];
-    let holder: string | undefined;
     let canWait = true;
     const isSingle = this.#target.kind === "single";
     return {
@@ -238,7 +237,6 @@ export class RedisStore implements Store {
         return isSingle && canWait;
       },
       wait: async (request) => {
-        holder = request?.holder ?? holder;
         if (!connection.isConnected) await connection.connect();
         if (!request) {
           const popped = await connection.once(pop, key, timeoutMs);
@@ -252,8 +250,7 @@ export class RedisStore implements Store {
         if (reply === undefined) return Array.isArray(popped);
         return await this.#readClaims(queueName, token, list(reply));
       },
-      disarm: async () => {
-        if (holder === undefined) return;
+      disarm: async (holder) => {
         const mark = leftKey(queueName, holder);
         await this.#commands.command(["SET", mark, "1", "PX", String(2 * timeoutMs)], mark);
       },

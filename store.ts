@@ -179,8 +179,8 @@ export interface WakeLine extends Disposable {
    * reply to `claim` if that was asked for, the line can do it, and the store has done it.
    */
   wait(claim?: ClaimRequest): Promise<ClaimReply | boolean>;
-  /** Ends claiming: a wake-up that comes after this has resolved takes no job any more. */
-  disarm(): Promise<void>;
+  /** Ends claiming: a wake-up that comes after this has resolved takes no job for this holder. */
+  disarm(holder: string): Promise<void>;
 }
 
 /** A claim to be made at a wake-up; the same as the arguments of {@linkcode Store.claim}. */

@@ -13,7 +13,7 @@ export interface Sleeper {
   /** What a wake-up is to claim at once, if anything; answered by `onClaimed`. */
   prepareClaim(): ClaimRequest | undefined;
   /** Called with the reply to a prepared claim; undefined if none was made, null if nobody knows. */
-  onClaimed(reply: ClaimReply | undefined | null): void | Promise<void>;
+  onClaimed(reply: ClaimReply | undefined | null): void;
   /** Called at a wake-up that claimed nothing. */
   onWake(): void | Promise<void>;
 }
@@ -54,9 +54,9 @@ export class WakeListener implements Disposable {
     this.#resume?.();
   }
 
-  /** From now on no wake-up claims anything. */
-  disarm(): Promise<void> {
-    return this.#line.disarm();
+  /** From now on no wake-up claims anything for this holder. */
+  disarm(holder: string): Promise<void> {
+    return this.#line.disarm(holder);
   }
 
   /** Ends the listening and closes the line. */
@@ -74,11 +74,11 @@ export class WakeListener implements Disposable {
     try {
       reply = await this.#line.wait(request);
     } catch (error) {
-      if (request && !signal.aborted) await this.#sleeper.onClaimed(null);
+      if (request && !signal.aborted) this.#sleeper.onClaimed(null);
       throw error;
     }
     if (signal.aborted) return;
-    if (request) await this.#sleeper.onClaimed(typeof reply === "object" ? reply : undefined);
+    if (request) this.#sleeper.onClaimed(typeof reply === "object" ? reply : undefined);
     if (reply === true) await this.#sleeper.onWake();
   }
 

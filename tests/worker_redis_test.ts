@@ -294,6 +294,38 @@ describe("A worker on Redis", () => {
     assert.equal(await job.result({ timeout: 5_000 }), 1);
   });
 
+  it("leaves no job to a claim that still waits behind a lost connection", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    let wake: Socket | undefined;
+    let waits = 0;
+    await using relay = await FakeServer.start((near) => {
+      const far = connect({ port: server.port, host: "127.0.0.1" });
+      relay.keep(far);
+      near.on("data", (request) => {
+        if (String(request).includes("BLPOP")) {
+          wake = near;
+          waits++;
+        }
+        far.write(request);
+      });
+      far.on("data", (reply) => void near.write(reply));
+      far.on("close", () => near.destroy());
+    });
+    const connection = `redis://127.0.0.1:${relay.port}`;
+    const settings = { functions: { hello }, connection, prefix, pollDelay: 60_000 };
+    await using _running = start(new Worker(settings));
+    await arq.call("hello", [], { timeout: 5_000 });
+    await until(
+      "the worker waits",
+      async () => String(await arq.redis.sendCommand(["CLIENT", "LIST"])).includes("cmd=blpop"),
+    );
+    const before = waits;
+    wake?.destroy(); // the server is not told
+    await until("the worker waits again", () => waits > before);
+    assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+  });
+
   it("goes on after SCRIPT FLUSH", async () => {
     await using arq = await createPool(server.url, { prefix: randomPrefix() });
     await using _running = start(new Worker({ functions: { hello }, connection: arq }));
