@@ -232,6 +232,6 @@ scenarios("A cron job", (scenario) => {
 /** What cron jobs leave by design: locks for a minute, and slots that come after the worker's end. */
 async function tidy(scene: Scene): Promise<void> {
   await scene.stop();
-  const own = /^(in-progress:|job:(.*:\d+|[\da-f]{32})$|queue$)/;
+  const own = /^(in-progress:|job:(.*:\d+|[\da-f]{32}|only)$|(queue|other)$)/;
   scene.leaves(...(await ends(scene)).filter((key) => own.test(key)));
 }
