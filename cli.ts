@@ -3,8 +3,8 @@
  * The command line.
  *
  * ```sh
- * deno run -A jsr:@arq/arq/cli worker settings.ts     # Deno
- * bunx arq worker settings.ts                         # Bun
+ * deno run -A jsr:@arq/arq/cli worker settings.ts          # Deno
+ * bun node_modules/@arq/arq/cli.ts worker settings.ts      # Bun
  * ```
  *
  * The settings are a module, with no build step: its default export, its own exports, or the export

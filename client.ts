@@ -49,22 +49,28 @@ export type { CallOptions, EnqueueOptions } from "./enqueue_options.ts";
 export type * from "./inspection.ts";
 export type { QueueInspection } from "./queue_inspection.ts";
 
-/** Where the queue lives: a connection string, settings, or a client of `@redis/client`. */
+/**
+ * Where the queue lives: a connection string, settings, or a client of `@redis/client`.
+ *
+ * - `sqlite::memory:` is the memory of this process, `sqlite:PATH` a file.
+ * - `redis://user:password@host:6379/0`, `rediss://…` for TLS, `unix:///run/redis.sock?db=0`.
+ * - `redis+sentinel://host:26379,host:26379/mymaster`, `redis+cluster://host:7000,host:7001`.
+ */
 export type Connection = string | RedisSettings | ExistingClient;
 
 /** Options of {@linkcode createPool}. */
 export interface PoolOptions {
-  /** Turns a job's map into bytes; must be the same for clients and workers. @default MessagePack */
+  /** Turns a job's map into bytes; must be the same for all clients and workers. @default MessagePack */
   readonly jobSerializer?: Serializer;
-  /** Turns bytes into a job's map; must be the same for clients and workers. @default MessagePack */
+  /** Turns bytes into a job's map; must be the same for all clients and workers. @default MessagePack */
   readonly jobDeserializer?: Deserializer;
   /** The queue used where none is named. @default `${prefix}queue` */
   readonly defaultQueueName?: string;
   /** How long after its due time a job may still be started: milliseconds or a duration object. @default 1 day */
   readonly expiresExtra?: Duration;
-  /** What is put before the name of everything stored but queues. @default "arq:" */
+  /** What is put before the name of everything stored; the name of a queue is taken as it is. @default "arq:" */
   readonly prefix?: string;
-  /** Ends the connecting when it aborts. */
+  /** Ends the connecting when it aborts: `createPool` throws its reason. */
   readonly signal?: AbortSignal;
 }
 
@@ -149,7 +155,14 @@ export async function createPool<F extends Functions = UntypedFunctions>(
   }
 }
 
-/** Makes a client that is not connected yet; checks everything, and does no I/O. */
+/**
+ * Makes a client that is not connected yet; checks everything, and does no I/O.
+ *
+ * `createPool` does this and connects; a {@linkcode Worker} connects the client it is made with.
+ *
+ * @throws {SettingsError} if settings or connection string cannot be used.
+ * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
+ */
 export function makeClient<F extends Functions = UntypedFunctions>(
   connection: Connection,
   options: PoolOptions,
@@ -178,8 +191,9 @@ function checkPoolOptions(options: PoolOptions): void {
 /**
  * A connection to the queue, made by {@linkcode createPool}.
  *
- * Every method but `close` rejects with a {@linkcode QueueConnectionError} if the store does not
- * answer in time; after that the call is not known to have taken effect.
+ * One is enough for a program; it may be used by any number of calls at a time. It keeps the process
+ * alive until it is closed. Every method but `close` rejects with a {@linkcode QueueConnectionError}
+ * if the store does not answer in time; after that the call is not known to have taken effect.
  */
 export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInspection
   implements AsyncDisposable {
@@ -213,7 +227,17 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
    * Enqueues a job; once this resolves, no crash loses it.
    *
    * Calls of one tick travel together. Resolves to null if a job with the given `jobId`, or its
-   * result, exists already; that job is left as it is.
+   * result, exists already; that job is left as it is. Without a `jobId` it never does.
+   *
+   * @example
+   * ```ts
+   * import { createPool } from "@arq/arq";
+   *
+   * await using arq = await createPool("redis://localhost:6379");
+   * await arq.enqueueJob("report", ["May"], { deferBy: { minutes: 10 } });
+   * const backup = await arq.enqueueJob("backup", [], { jobId: "backup" });
+   * console.log(backup === null ? "one is under way" : "enqueued");
+   * ```
    *
    * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    * @throws {SerializationError} if an argument cannot travel; the message names its path.
@@ -248,6 +272,18 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
    * All jobs are checked before any is sent. They travel in chunks of a hundred or more, of which
    * all jobs are accepted or none.
    *
+   * @example
+   * ```ts
+   * import { createPool } from "@arq/arq";
+   *
+   * await using arq = await createPool("redis://localhost:6379");
+   * const cities = ["Oslo", "Rome"];
+   * const jobs = await arq.enqueueJobs(cities.map((city) => ({ name: "forecast", args: [city] })));
+   * console.log(jobs.length); // 2
+   * ```
+   *
+   * @throws {TypeError | RangeError} if the list is none, or an option is unknown or has a bad value.
+   * @throws {SerializationError} if an argument cannot travel; the message names its path.
    * @throws {QueueConnectionError} if a chunk was not known to be accepted; its `accepted` has the
    * ids of those that were.
    */
@@ -285,7 +321,23 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   /**
    * Enqueues a job and waits for its result: a remote procedure call.
    *
-   * With a `jobId` that is taken, it waits for the job that is there.
+   * With a `jobId` that is taken, it waits for the job that is there. Without a `timeout` it waits
+   * as long as it takes, also for a worker to be started.
+   *
+   * @example
+   * ```ts
+   * import { createPool, type JobContext, Worker } from "@arq/arq";
+   *
+   * const functions = { double: (_ctx: JobContext, n: number): number => 2 * n };
+   * await using worker = new Worker({ functions, connection: "redis://localhost:6379" });
+   * const running = worker.run();
+   *
+   * await using arq = await createPool<typeof functions>("redis://localhost:6379");
+   * console.log(await arq.call("double", [21], { timeout: { seconds: 30 } })); // 42
+   *
+   * await worker.close();
+   * await running;
+   * ```
    *
    * @throws what the function threw, and what `enqueueJob` and `Job.result` throw.
    */
@@ -325,7 +377,12 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     return new Job(jobId, options.queueName ?? this.defaultQueueName, this);
   }
 
-  /** All results that are kept, in the order in which their jobs were enqueued. */
+  /**
+   * All results that are kept, of every queue of this prefix, in the order in which their jobs were
+   * enqueued. All of them are read, however many there are.
+   *
+   * Results that cannot be read are left out, with a line in the log.
+   */
   async allJobResults(): Promise<JobResult[]> {
     const results: JobResult[] = [];
     for await (const { jobId, record } of this.store.results()) {
@@ -335,7 +392,14 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     return results.sort((a, b) => a.enqueueTime.getTime() - b.enqueueTime.getTime());
   }
 
-  /** The jobs in a queue, by score; running and deferred ones too. */
+  /**
+   * The jobs in a queue, by score; running and deferred ones too. All of them are read: `jobs` reads
+   * a long queue in pages.
+   *
+   * Jobs that cannot be read are left out, with a line in the log.
+   *
+   * @throws {TypeError} if an option is unknown or has a bad value.
+   */
   async queuedJobs(options: { readonly queueName?: string } = {}): Promise<JobDef[]> {
     checkOptions("queuedJobs", QUEUE_EXAMPLE, options, ["queueName"]);
     checkQueueName("queuedJobs", options.queueName);
@@ -356,7 +420,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     return this.store.client as RedisClient;
   }
 
-  /** Sends what is still to be sent in this tick, then closes the connections. */
+  /** Sends what is still to be sent in this tick, then closes the connections; may be called twice. */
   async close(): Promise<void> {
     await this.#outbox.drain();
     await this.store.close();

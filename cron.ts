@@ -75,7 +75,7 @@ export interface CronJobOptions extends CronZone {
   readonly jobId?: string;
   /** How long one try may take: milliseconds or a duration object. @default the worker's `jobTimeout` */
   readonly timeout?: Duration;
-  /** How long to keep results: milliseconds or a duration object. @default 0 */
+  /** How long to keep results: milliseconds, a duration object or `"forever"`; 0 keeps none. @default 0 */
   readonly keepResult?: Duration | "forever";
   /** How often a job may be started before it fails for good. @default 1 */
   readonly maxTries?: number;

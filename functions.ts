@@ -103,7 +103,7 @@ export type JobFunction<State = never> = (
 export interface FuncOptions {
   /** Name to register under in a list of functions. @default the function's own name */
   readonly name?: string;
-  /** How long to keep results: milliseconds or a duration object; 0 keeps none. @default the worker's `keepResult` */
+  /** How long to keep results: milliseconds, a duration object or `"forever"`; 0 keeps none. @default the worker's `keepResult` */
   readonly keepResult?: Duration | "forever";
   /** How long one try may take: milliseconds or a duration object. @default the worker's `jobTimeout` */
   readonly timeout?: Duration;
@@ -135,6 +135,8 @@ export interface Func<F extends JobFunction = JobFunction> {
  * With the option `isolate` such a function runs in a process of its own: it may compute for long
  * without holding up the worker, and is killed if it does not heed its signal.
  *
+ * The options are checked by the worker that the function is given to.
+ *
  * @example
  * ```ts
  * import { func, type JobContext } from "@arq/arq";
@@ -147,7 +149,18 @@ export interface Func<F extends JobFunction = JobFunction> {
  * ```
  */
 export function func<F extends JobFunction>(fn: F, options?: FuncOptions): Func<F>;
-/** Imports the function from a module when its first job runs. */
+/**
+ * Imports the function from a module when its first job runs; its type comes as a type argument.
+ *
+ * @example
+ * ```ts
+ * import { func } from "@arq/arq";
+ *
+ * export const functions = {
+ *   resize: func<(ctx: unknown, width: number) => number>("file:///srv/app/images.ts#resize"),
+ * };
+ * ```
+ */
 export function func<F extends JobFunction = UntypedFunction>(
   specifier: string,
   options?: FuncOptions,
@@ -172,14 +185,15 @@ export function splitSpecifier(
 
 /** Options of {@linkcode Retry}. */
 export interface RetryOptions {
-  /** How long to wait before the next try: milliseconds or a duration object. @default 0 */
+  /** How long to wait before the next try: milliseconds or a duration object. @default at once, in its old place in the queue */
   readonly defer?: Duration;
   /** What made the retry necessary; it is logged. */
   readonly cause?: unknown;
 }
 
 /**
- * Thrown by a function to have its job run again, unless it is out of tries.
+ * Thrown by a function to have its job run again, unless it is out of tries: then the job fails
+ * with a {@linkcode JobExecutionFailed}.
  *
  * @example
  * ```ts

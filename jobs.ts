@@ -69,10 +69,16 @@ export class Job<Result = unknown> {
   /**
    * Waits for the job's end and returns what its function returned, or throws what it threw.
    *
-   * The worker announces the end; looking every `pollDelay` is the safety net.
+   * The worker announces the end; looking every `pollDelay` is the safety net. A thrown error comes
+   * back with its name, message, stack, cause and fields; built-in classes and those of this library
+   * as themselves, others as an `Error`.
    *
+   * @throws what the function threw.
    * @throws {ResultNotFound} if there is neither a job nor a result.
    * @throws {JobAborted} if the job was aborted.
+   * @throws {JobTimeoutError} if it took longer than its own time.
+   * @throws {JobExecutionFailed} if it expired, is out of tries, or no worker knows its function.
+   * @throws {DeserializationError} if the result cannot be read.
    * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    * @throws {DOMException} named `TimeoutError` if `timeout` passes first; the job goes on.
    */
@@ -81,7 +87,11 @@ export class Job<Result = unknown> {
     return unwrap(await waitForResult(this.#source, this, options)) as Result;
   }
 
-  /** What is known of the job, its result included; null if there is nothing. Does not wait. */
+  /**
+   * What is known of the job, its result included; null if there is nothing. Does not wait.
+   *
+   * @throws {DeserializationError} if it cannot be read.
+   */
   async info(): Promise<JobDef | JobResult | null> {
     const snapshot = await this.#lookUp(true);
     if (snapshot.result) return this.#readResult(snapshot.result);
@@ -90,13 +100,18 @@ export class Job<Result = unknown> {
     return jobDef(this.jobId, record, snapshot.score ?? null);
   }
 
-  /** How the job ended, an error among it; null if it has not, or its result was not kept. Does not wait. */
+  /**
+   * How the job ended, by a result or an error; null if it has not, or its result was not kept. Does
+   * not wait, and does not throw what the function threw.
+   *
+   * @throws {DeserializationError} if it cannot be read.
+   */
   async resultInfo(): Promise<JobResult | null> {
     const { result } = await this.#lookUp(false);
     return result ? this.#readResult(result) : null;
   }
 
-  /** Where the job is in its life. */
+  /** Where the job is in its life. Does not wait. */
   async status(): Promise<JobStatus> {
     return statusOf(await this.#lookUp(false));
   }
@@ -166,7 +181,9 @@ export class Job<Result = unknown> {
    *
    * Waits for the end; true only if the job really ended aborted. A job whose function returns in
    * spite of the signal, and one that Python's worker runs, is not known to have been aborted.
+   * False as well if there is no such job, or it has ended.
    *
+   * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    * @throws {DOMException} named `TimeoutError` if `timeout` passes first; the request stands.
    */
   async abort(options: ResultOptions = {}): Promise<boolean> {

@@ -70,11 +70,15 @@ const RECORD_NAMES: ReadonlyMap<Key, string> = new Map([
 ]);
 
 /**
- * Turns any value that the table in `codec.ts` has into bytes.
+ * Turns a value into bytes, as the arguments and results of jobs are by default.
+ *
+ * It may hold what a structured clone may, and a `URL`: plain data becomes standard MessagePack,
+ * which Python reads; the rest (`undefined`, bigints, dates, maps, sets, regular expressions, typed
+ * arrays, errors) its extensions. Class instances travel as plain objects.
  *
  * @example
  * ```ts
- * import { deserialize, serialize } from "./serializer.ts";
+ * import { deserialize, serialize } from "@arq/arq";
  *
  * const bytes = serialize({ when: new Date(0), tags: new Set(["a"]), size: 2n ** 70n });
  * const copy = deserialize(bytes); // equal to what went in

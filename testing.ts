@@ -169,6 +169,7 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
    * job's own timeout is measured in real time.
    *
    * @throws the first error if a job failed for good, when the clock has arrived.
+   * @throws {TypeError | RangeError} if `duration` is not a duration of 0 or more.
    */
   async advance(duration: Duration): Promise<JobResult[]> {
     const end = this.#clock.now + durationMs("advance", duration);

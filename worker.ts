@@ -34,9 +34,9 @@ export interface RunOptions {
 
 /** Options of {@linkcode Worker.runCheck}. */
 export interface RunCheckOptions extends RunOptions {
-  /** Overrides the setting for this run. */
+  /** Whether jobs that throw `Retry` run again. @default the setting of the same name */
   readonly retryJobs?: boolean;
-  /** Overrides the setting for this run. */
+  /** End after this many jobs. @default the setting of the same name */
   readonly maxBurstJobs?: number;
 }
 
@@ -120,6 +120,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
    * Told to stop, it claims nothing more, lets jobs run for `jobCompletionWait`, aborts the rest
    * and gives them back to the queue, so that another worker starts them at once.
    *
+   * @throws {TypeError} if it runs already, or an option is unknown.
    * @throws {QueueConnectionError} if the store cannot be reached at the start, or if the worker's
    * pool is closed while it runs.
    * @throws what `onStartup` throws; no job was taken then.
@@ -130,11 +131,13 @@ export class Worker<State = unknown> implements AsyncDisposable {
   }
 
   /**
-   * Runs all jobs of the queue in burst mode, for tests.
+   * Runs all jobs of the queue in burst mode, for tests and scripts.
    *
-   * Returns the number of jobs that completed.
+   * Returns the number of jobs that completed. Burst mode waits for deferred jobs, too; for tests
+   * with a clock that moves by itself see `createTestQueue` in `@arq/arq/testing`.
    *
    * @throws {FailedJobs} if any failed, with their errors.
+   * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    */
   async runCheck(options: RunCheckOptions = {}): Promise<number> {
     checkRunOptions("runCheck", options, ["signal", "retryJobs", "maxBurstJobs"]);
@@ -148,7 +151,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
     return this.jobsComplete - before;
   }
 
-  /** Stops the worker as the `signal` of `run` does, and waits for its end. */
+  /** Stops the worker as the `signal` of `run` does, and waits for its end; does nothing if it does not run. */
   async close(): Promise<void> {
     this.#stop.abort("close");
     await this.#running?.catch(() => {}); // Its error belongs to whoever called run.
@@ -348,12 +351,31 @@ function handleSignals(stop: AbortController): Disposable {
   };
 }
 
-/** Makes a {@linkcode Worker}; the same as `new Worker(settings)`. */
+/**
+ * Makes a {@linkcode Worker}; the same as `new Worker(settings)`.
+ *
+ * @throws {SettingsError} listing every problem.
+ */
 export function createWorker<State = unknown>(settings: WorkerSettings<State>): Worker<State> {
   return new Worker(settings);
 }
 
-/** Makes a worker and runs it to its end. */
+/**
+ * Makes a worker, runs it to its end and returns it, with its counts.
+ *
+ * @example
+ * ```ts
+ * import { type JobContext, runWorker } from "@arq/arq";
+ *
+ * const functions = { double: (_ctx: JobContext, n: number) => 2 * n };
+ * const connection = "redis://localhost:6379";
+ * const worker = await runWorker({ functions, connection, burst: true });
+ * console.log(worker.jobsComplete);
+ * ```
+ *
+ * @throws {SettingsError} listing every problem.
+ * @throws what {@linkcode Worker.run} throws.
+ */
 export async function runWorker<State = unknown>(
   settings: WorkerSettings<State>,
   options: RunOptions = {},
@@ -367,7 +389,16 @@ export async function runWorker<State = unknown>(
  * Reads the sign of life of the workers of these settings' queue.
  *
  * Returns a text such as `Mar-01 17:41:22 j_complete=0 j_failed=0 j_retried=0 j_ongoing=0 queued=0`,
- * or undefined if no worker has given one within `healthCheckInterval`.
+ * or undefined if no worker has given one within `healthCheckInterval`. The command line's
+ * `worker SETTINGS --check` does the same.
+ *
+ * @example
+ * ```ts
+ * import { checkHealth } from "@arq/arq";
+ *
+ * const settings = { functions: { ping: () => "pong" }, connection: "redis://localhost:6379" };
+ * console.log(await checkHealth(settings)); // undefined: there is no worker
+ * ```
  *
  * @throws {SettingsError} listing every problem.
  * @throws {QueueConnectionError} if the store cannot be reached.

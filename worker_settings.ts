@@ -30,6 +30,26 @@ export type WorkerContext<State = unknown> = State & {
  *
  * Hooks may be async. One that throws is logged and harms neither worker nor job, but an
  * `onStartup` that throws ends the start: `run` rejects with its error before any job is taken.
+ *
+ * @example A module for the command line: `worker tasks.ts`
+ * ```ts
+ * // tasks.ts
+ * import type { JobContext, WorkerSettings } from "@arq/arq";
+ *
+ * type State = { greeting: string };
+ * const greet = (ctx: JobContext<State>, name: string): string => `${ctx.greeting} ${name}`;
+ *
+ * export const functions = { greet };
+ * export default {
+ *   functions,
+ *   connection: "redis://localhost:6379",
+ *   maxJobs: 20,
+ *   jobTimeout: { seconds: 30 },
+ *   onStartup: (ctx) => {
+ *     ctx.greeting = "Hello";
+ *   },
+ * } satisfies WorkerSettings<State>;
+ * ```
  */
 export interface WorkerSettings<State = unknown> {
   /** The functions to run jobs with: a record of names, or a list that takes the functions' own. @default {} */
@@ -42,7 +62,7 @@ export interface WorkerSettings<State = unknown> {
   readonly connection?: Connection | ArqClient;
   /** The queue to take jobs from. @default the connection's `defaultQueueName` */
   readonly queueName?: string;
-  /** What is put before the name of everything stored. @default "arq:" */
+  /** What is put before the name of everything stored; the name of a queue is taken as it is. @default "arq:" */
   readonly prefix?: string;
   /** Whether to end once the queue is empty, deferred jobs included. @default false */
   readonly burst?: boolean;
@@ -56,7 +76,7 @@ export interface WorkerSettings<State = unknown> {
   onJobStart?(ctx: JobContext<State>): unknown;
   /** Called when the function has ended, before its end is recorded. */
   onJobEnd?(ctx: JobContext<State>, outcome: JobOutcome): unknown;
-  /** Called when the end is recorded. */
+  /** Called when the end has been recorded. */
   afterJobEnd?(ctx: JobContext<State>, outcome: JobOutcome): unknown;
   /** Whether `run` ends the worker on SIGINT, SIGTERM and SIGHUP; the command line does that by itself. @default false */
   readonly handleSignals?: boolean;
@@ -66,9 +86,9 @@ export interface WorkerSettings<State = unknown> {
   readonly abortGrace?: Duration;
   /** How many jobs to run at a time. @default 10 */
   readonly maxJobs?: number;
-  /** How long one try of a job may take. @default 5 minutes */
+  /** How long one try of a job may take before it fails with a `JobTimeoutError`. @default 5 minutes */
   readonly jobTimeout?: Duration;
-  /** How long to keep results; 0 keeps none. @default 1 hour */
+  /** How long to keep results; 0 keeps none, `"forever"` all. @default 1 hour */
   readonly keepResult?: Duration | "forever";
   /** How often to look for jobs nobody told of, and for aborts. @default 500 milliseconds */
   readonly pollDelay?: Duration;

@@ -185,7 +185,7 @@ for (const kind of ["Redis", "a file"] as const) {
       const [head = "", line = "", ...more] = workers.split("\n");
       assert.match(head, /^WORKER +HOST +PID +RUNTIME +QUEUE +RUNNING +COMPLETE +FAILED +RETRIED/);
       assert.ok(line.startsWith(report.workerId), workers);
-      assert.match(line, new RegExp(` ${process.pid} .* 1/10 +1 +1 +0 +\[\\d.]+ MiB +\\S+`));
+      assert.match(line, new RegExp(` ${process.pid} .* 1/10 +1 +1 +0 +[\\d.]+ MiB +\\S+`));
       assert.match(more.join("\n"), /^JOB +FUNCTION +TRY +FOR +WORKER\nstuck +tell +1 +\S+ /m);
       assert.match(stats, /^QUEUE +STATE +DUE +OLDEST +RUNNING +DEFERRED +COMPLETE +FAILED +WAIT/);
       assert.match(stats, / open +0 +- +1 +1 +1 +1 +\S+\/\S+ +\S+\/\S+$/m);

@@ -5,8 +5,8 @@
  *     bun cli.ts worker examples/web/tasks.ts
  *
  * Where the package is installed, `deno run -A jsr:@arq/arq/cli worker tasks.ts` or
- * `bun run arq worker tasks.ts`. Both sides share the file `web.db` in the working directory, or
- * the store that `ARQ_URL` names.
+ * `bun node_modules/@arq/arq/cli.ts worker tasks.ts`. Both sides share the file `web.db` in the
+ * working directory, or the store that `ARQ_URL` names.
  */
 import type { JobContext, WorkerSettings } from "@arq/arq";
 import process from "node:process";
