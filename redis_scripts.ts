@@ -194,13 +194,15 @@ end
 
 -- Takes orphans, of suspects one at the most; returns the ids of those that it leaves.
 local function take_orphans()
-  local suspects = {}
+  local suspects, seen = {}, {}
   while taken < limit do
-    local expired =
-      call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', #suspects, limit - taken)
+    -- Where one suspect stands in the way there may be many.
+    local asked = #suspects == 0 and limit - taken or math.max(100, limit - taken)
+    local expired = call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', #suspects, asked)
     if #expired == 0 then break end
-    local ids, scores, gone, seen = {}, {}, {}, {}
+    local ids, scores, gone = {}, {}, {}
     for _, member in ipairs(expired) do
+      if taken + #ids == limit then break end
       local id, score = read_lease(member)
       local queued = id and tonumber(call('ZSCORE', QUEUE, id) or now + 1)
       -- A later score is that of a new incarnation, which was deferred; a second lease is an old one.

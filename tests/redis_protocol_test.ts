@@ -266,6 +266,31 @@ describe("Redis protocol, claim", () => {
     assert.equal(await s.call("EXISTS", s.key("retry:ghost"), s.key("abort")), 0);
   });
 
+  it("reads many suspects in a few pages, and leaves the orphans beyond its limit", async () => {
+    await using server = await startRedis();
+    await using s = await Scene.open(server.url);
+    const SUSPECTS = 1_050;
+    const orphan = async (id: string, at: number) => {
+      await s.call("SET", s.key(`job:${id}`), "payload");
+      await s.call("ZADD", s.queue, at, id);
+      await s.call("ZADD", s.leases, at, `${at}:${id}`);
+    };
+    for (let i = 0; i < SUSPECTS; i++) {
+      await orphan(`suspect${i}`, 1_000 + i);
+      await s.call("SET", s.key(`retry:suspect${i}`), 2);
+    }
+    for (let i = 0; i < 3; i++) await orphan(`orphan${i}`, 5_000 + i);
+    await s.call("CONFIG", "RESETSTAT");
+    const suspects = { lastTry: 3, mayTake: false };
+    const { claims } = await s.store.claim(s.queue, "holder", 1, LEASE_MS, suspects);
+    assert.equal(only(claims).jobId, "orphan0");
+    const stats = String(await s.call("INFO", "commandstats"));
+    const pages = Number(/cmdstat_zrangebyscore:calls=(\d+)/.exec(stats)?.[1]);
+    assert.ok(pages <= 12, `${pages} pages`);
+    const others = await s.call("ZRANGE", s.leases, SUSPECTS, SUSPECTS + 1);
+    assert.deepEqual(others, ["5001:orphan1", "5002:orphan2"]);
+  });
+
   it("costs with a million jobs queued what it costs with 10,000", async () => {
     await using server = await startRedis();
     await using s = await Scene.open(server.url);
