@@ -64,7 +64,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Runs whose lease we hold: those whose function runs, and those whose end is not recorded. */
   readonly #held: Map<string, JobRun> = new Map();
   readonly #active: Set<JobRun> = new Set();
-  /** A running job that may have killed its workers: nothing new is put beside it. */
+  /** A running job that may have killed its workers: no other such is put beside it at first. */
   #suspect: JobRun | undefined;
   readonly #lastTry: number | undefined;
   readonly #done = Promise.withResolvers<void>();

@@ -130,7 +130,7 @@ function isTaken(
   return score < now - SLOT_LATE_MS || sql.hasLock.get(space, slot, now) !== undefined;
 }
 
-/** Takes due jobs, orphans first, a suspect alone, and sets a lease on each. */
+/** Takes due jobs, orphans first, of suspects one at the most, and sets a lease on each. */
 export function claim(
   scope: Scope,
   holder: string,

@@ -51,7 +51,7 @@ export interface Claim extends Lease {
   readonly handbacks: number;
   /** Whether somebody asked to abort the job before it started. */
   readonly abortAsked: boolean;
-  /** Whether it may have killed its workers: nothing is to be claimed while it runs. */
+  /** Whether it may have killed its workers: no other such is to be claimed beside it. */
   readonly isSuspect: boolean;
 }
 
