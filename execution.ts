@@ -2,11 +2,11 @@
  * One job, from its claim to its outcome: load, resolve the function, run it, say how it ended.
  * @module
  */
-import { getLogger } from "@logtape/logtape";
 import type { ArqClient } from "./client.ts";
 import { DeserializationError, JobAborted, JobExecutionFailed } from "./errors.ts";
 import { type JobLogger, type JobMeta, type JobOutcome, splitSpecifier } from "./functions.ts";
 import type { Isolation } from "./isolation.ts";
+import { jobLogger } from "./job_logger.ts";
 import type { JobRun } from "./job_run.ts";
 import { decodeJob } from "./serializer.ts";
 import { beginRun, within } from "./telemetry.ts";
@@ -159,8 +159,6 @@ export async function callHook(name: string, hook: () => unknown): Promise<void>
   }
 }
 
-const jobLogger = getLogger(["arq", "job"]);
-
 /** The first parameter of a function; the worker's state is put on it as well. */
 class RunContext {
   readonly jobId: string;
@@ -206,7 +204,7 @@ class RunContext {
     logger: {
       enumerable: true,
       get(this: RunContext): JobLogger {
-        return jobLogger.with({ jobId: this.jobId, function: this.functionName });
+        return jobLogger(this.jobId, this.functionName);
       },
     },
   };

@@ -38,13 +38,18 @@ export type End =
   | { readonly kind: "end"; readonly record: Uint8Array }
   | { readonly kind: "retry"; readonly deferMs: number | undefined; readonly cause: unknown };
 
-/** What a process tells. */
-export type Report = End | {
+/** What a function logs: by its job's name, since it may do so when the next job has begun. */
+export interface LogReport {
   readonly kind: "log";
+  readonly jobId: string;
+  readonly functionName: string;
   readonly level: keyof JobLogger;
   readonly message: string;
   readonly properties: Record<string, unknown>;
-} | {
+}
+
+/** What a process tells. */
+export type Report = End | LogReport | {
   readonly kind: "progress";
   /** As `encodeProgress` writes it. */
   readonly record: Uint8Array;

@@ -37,6 +37,9 @@ export interface ChildOptions {
   loadSerializer?(): Promise<Codec>;
 }
 
+/** Passes on what a job logs. */
+type Log = (level: keyof JobLogger, message: string, properties: Record<string, unknown>) => void;
+
 interface Codec {
   readonly jobSerializer?: Serializer;
   readonly jobDeserializer?: Deserializer;
@@ -100,10 +103,14 @@ class Child {
       return { kind: "end", record: encodeResult(end, jobSerializer) };
     };
     const tell = (report: Report) => this.#tell(report);
-    const progress = new Progress((value) => tellProgress(tell, value, jobSerializer));
+    const log: Log = (level, message, properties) => {
+      const { jobId } = facts;
+      tell({ kind: "log", jobId, functionName: job.f, level, message, properties });
+    };
+    const progress = new Progress((value) => tellProgress(tell, log, value, jobSerializer));
     try {
       const fn = await this.#find(exportName);
-      const ctx = contextOf(job, facts, this.#controller.signal, progress, tell);
+      const ctx = contextOf(job, facts, this.#controller.signal, progress, log);
       const result = await withinCarrier(job.tc, () => fn(ctx, ...job.a));
       progress.end();
       tell(ended(true, result));
@@ -182,6 +189,7 @@ class Progress {
 /** A progress that cannot travel is said in the log, and does no harm. */
 function tellProgress(
   tell: (report: Report) => void,
+  log: Log,
   value: unknown,
   serializer: Serializer | undefined,
 ): void {
@@ -189,7 +197,7 @@ function tellProgress(
     tell({ kind: "progress", record: encodeProgress(value, serializer) });
   } catch (error) {
     const { message: reason } = error as Error;
-    tell({ kind: "log", level: "warn", message: "{reason}", properties: { reason } });
+    log("warn", "{reason}", { reason });
   }
 }
 
@@ -198,11 +206,11 @@ function contextOf(
   facts: JobFacts,
   signal: AbortSignal,
   progress: Progress,
-  tell: (report: Report) => void,
+  log: Log,
 ): IsolatedContext {
-  const log = (level: keyof JobLogger) => (message: string, properties = {}) => {
+  const at = (level: keyof JobLogger) => (message: string, properties = {}) => {
     const entries = Object.entries(properties).map(([key, value]) => [key, portable(value)]);
-    tell({ kind: "log", level, message, properties: Object.fromEntries(entries) });
+    log(level, message, Object.fromEntries(entries));
   };
   return {
     ...facts,
@@ -211,6 +219,6 @@ function contextOf(
     kwargs: job.k,
     signal,
     progress: (value) => progress.note(value),
-    logger: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") },
+    logger: { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") },
   };
 }

@@ -69,16 +69,39 @@ export function missingFlag(): string | undefined {
   return isGranted("run", path) ? undefined : `--allow-run=${path}`;
 }
 
+/** What the option `permissions` names and Deno does not know, with its reason. */
+export function unknownTargets({ permissions }: IsolateSettings): string[] {
+  return PERMISSIONS.flatMap((kind) => {
+    const wish = permissions[kind];
+    if (wish === undefined || typeof wish === "boolean") return [];
+    return wish.flatMap((target) => {
+      try {
+        isGranted(kind, target);
+        return [];
+      } catch (error) {
+        const rule = `must name what --allow-${kind} takes, got "${target}"`;
+        return [`isolate.permissions.${kind} ${rule}: ${(error as Error).message}`];
+      }
+    });
+  });
+}
+
 /** The permissions that a process is to have and this program lacks, as flags of Deno. */
 export function excessFlags({ permissions }: IsolateSettings): string[] {
   return PERMISSIONS.flatMap((kind) => {
     const wish = permissions[kind] ?? false;
     if (wish === true) return isGranted(kind) ? [] : [`--allow-${kind}`];
     const targets = wish === false ? [] : wish.filter((target) => !isGranted(kind, target));
-    return targets.map((target) =>
-      `--allow-${kind}=${target}${isWide(kind, target) ? ` and without --deny-${kind}` : ""}`
-    );
+    return targets.map((target) => flagToGrant(kind, target));
   });
+}
+
+function flagToGrant(kind: Kind, target: string): string {
+  const without = `and without --deny-${kind}`;
+  if (isPattern(kind, target)) {
+    return `--allow-${kind} ${without}, or name single hosts instead of ${target}`;
+  }
+  return `--allow-${kind}=${target}${isWide(kind, target) ? ` ${without}` : ""}`;
 }
 
 /** The command that starts a process for the functions of one module. */
@@ -179,10 +202,16 @@ function isNameable(path: string): boolean {
 function isGranted(kind: Kind | "import", target?: string): boolean {
   const deno = denoApi();
   if (!deno) return true;
+  if (target !== undefined && isPattern(kind, target)) return isGranted(kind);
   const wanted = target === undefined ? {} : { [TARGETS[kind]]: target };
   const { state, partial } = deno.permissions.querySync({ name: kind, ...wanted });
   if (state !== "granted" || partial) return false;
   return target === undefined || !isWide(kind, target) || !hasExceptions(deno, kind);
+}
+
+/** Whether a target stands for many hosts, such as `*.example.com`: Deno tells of single ones only. */
+function isPattern(kind: Kind | "import", target: string): boolean {
+  return kind === "net" && !target.startsWith("unix:") && /^\*\.|\//.test(target);
 }
 
 /** Whether a target stands for several, of which Deno does not tell that some are denied. */

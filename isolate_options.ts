@@ -15,9 +15,12 @@ export interface IsolatePermissions {
   readonly read?: boolean | readonly string[];
   /** As `--allow-write`. */
   readonly write?: boolean | readonly string[];
-  /** As `--allow-net`. */
+  /**
+   * As `--allow-net`. Where the worker has a list with exceptions within it, which Deno does not
+   * tell, name each `host:port`.
+   */
   readonly net?: boolean | readonly string[];
-  /** As `--allow-env`. */
+  /** As `--allow-env`. Where the worker has a list with exceptions within it, name each variable. */
   readonly env?: boolean | readonly string[];
   /** As `--allow-sys`. */
   readonly sys?: boolean | readonly string[];

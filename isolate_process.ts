@@ -13,10 +13,12 @@ import {
   type End,
   FrameReader,
   isReport,
+  type LogReport,
   newMark,
   type Order,
 } from "./isolate_channel.ts";
 import type { Command } from "./isolate_command.ts";
+import { jobLogger } from "./job_logger.ts";
 import { atMost } from "./sleep.ts";
 
 /** A process as both runtimes have it. */
@@ -85,7 +87,7 @@ export class IsolateProcess {
     return this.#call !== undefined;
   }
 
-  /** Has it run a job; `ctx` takes what the function logs, `onProgress` how far it is. */
+  /** Has it run a job; `ctx` tells of its abort, `onProgress` takes how far it is. */
   async run(
     order: Order & { readonly kind: "run" },
     ctx: JobMeta,
@@ -156,14 +158,11 @@ export class IsolateProcess {
 
   #hear(message: unknown): void {
     if (!isReport(message)) throw new TypeError("it is no report");
+    if (message.kind === "log") return passOn(message);
     const call = this.#call;
-    if (!call) return; // Said by what a job has left running.
-    if (message.kind === "log") call.ctx.logger[message.level](message.message, message.properties);
-    else if (message.kind === "progress") call.onProgress(message.record);
-    else {
-      this.#call = undefined;
-      call.resolve(message);
-    }
+    if (message.kind === "progress") return call?.onProgress(message.record);
+    this.#call = undefined;
+    call?.resolve(message);
   }
 
   #fail(how: string): void {
@@ -175,6 +174,11 @@ export class IsolateProcess {
       ),
     );
   }
+}
+
+/** It may be said by what an earlier job has left running. */
+function passOn({ jobId, functionName, level, message, properties }: LogReport): void {
+  jobLogger(jobId, functionName)[level](message, properties);
 }
 
 function lastLines(printed: string): string {

@@ -5,7 +5,7 @@
  */
 import { SettingsError } from "./errors.ts";
 import { type JobMeta, Retry, splitSpecifier } from "./functions.ts";
-import { commandFor, excessFlags, missingFlag } from "./isolate_command.ts";
+import { commandFor, excessFlags, missingFlag, unknownTargets } from "./isolate_command.ts";
 import type { IsolateSettings } from "./isolate_options.ts";
 import { IsolateProcess } from "./isolate_process.ts";
 import {
@@ -68,6 +68,8 @@ function permissionProblems({ name, isolate }: RegisteredFunction): string[] {
   const lacking = flag === undefined ? [] : [
     `functions.${name}: isolate runs it in a process of its own: start Deno with ${flag}`,
   ];
+  const unknown = unknownTargets(isolate).map((problem) => `functions.${name}: ${problem}`);
+  if (unknown.length > 0) return [...lacking, ...unknown];
   const excess = excessFlags(isolate).map((more) =>
     `functions.${name}: isolate.permissions cannot give what the worker lacks: start Deno with ${more}`
   );

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import type { IsolatePermissions } from "../isolate_options.ts";
 import { gone, Notes } from "./_isolation.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
@@ -121,6 +122,28 @@ describe("Deno's permissions of a process for functions", () => {
     assert.match(withDenied, /start Deno with --allow-env=ARQ_\* and without --deny-env$/m);
     assert.match(withDenied, /start Deno with --allow-net=127\.0\.0\.1 and without --deny-net$/m);
     assert.doesNotMatch(withDenied, /:10/);
+  });
+
+  it("are told by name where Deno cannot be asked about them", async () => {
+    if (!IS_DENO) return; // Bun has none.
+    const listed = [...FLAGS, MAY_RUN, "--allow-net=*.example.com,10.0.0.0/8", "--allow-sys=uid"];
+    const refusal = (permissions: IsolatePermissions) =>
+      runProgram("permissions", [[]], { flags: listed, isolate: { permissions } });
+    const net = ["*.example.com", "*.example.com:443", "10.0.0.0/8"];
+    const refused = await refusal({ net });
+    for (const pattern of net) {
+      const told =
+        "what the worker lacks: start Deno with --allow-net and without --deny-net, or " +
+        `name single hosts instead of ${pattern}\n`;
+      assert.ok(refused.includes(told), refused);
+    }
+    const wrong = await refusal({ net: ["no host"], sys: ["luck"] });
+    assert.match(wrong, /permissions\.net must name what --allow-net takes, got "no host": inv/);
+    assert.match(wrong, /permissions\.sys must name what --allow-sys takes, got "luck": unk/);
+    const whole = [...FLAGS, MAY_RUN, "--allow-net"];
+    const given = { permissions: { net: ["*.example.com"] } };
+    const asked = ["a.example.com", "example.org"].map((host) => ({ name: "net", host }));
+    assert.deepEqual(await ask(asked, { flags: whole, isolate: given }), ["granted", "prompt"]);
   });
 
   it("need the worker's to run processes, which the error names", async () => {

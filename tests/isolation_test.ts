@@ -1,4 +1,5 @@
 /** Functions in processes of their own: what they are told, how they end, how they are stopped. */
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { getPriority } from "node:os";
@@ -190,6 +191,34 @@ describe("A pool of processes", () => {
       await gone(pid);
       assert.deepEqual((await call("idle") as Count).calls, 1);
     });
+  });
+});
+
+describe("What a function logs", () => {
+  it("is told as its job's, also when its process runs the next one", async () => {
+    using notes = new Notes();
+    const records: LogRecord[] = [];
+    await configure({
+      sinks: { memory: (record) => void records.push(record) },
+      loggers: [
+        { category: ["arq", "job"], sinks: ["memory"] },
+        { category: ["logtape", "meta"], lowestLevel: "error", sinks: [] },
+      ],
+      reset: true,
+    });
+    const functions = { linger: isolated("linger"), tarry: isolated("tarry") };
+    await playing({ functions }, async (call, worker) => {
+      await call("linger", notes.path("log"));
+      const next = call("tarry", notes.path("end"));
+      await until("the next job runs", () => worker.jobsOngoing === 1);
+      writeFileSync(notes.path("log"), "");
+      await until("the log", () => records.length > 0);
+      writeFileSync(notes.path("end"), "");
+      await next;
+    });
+    await reset();
+    const told = records.map(({ message, properties }) => [message.join(""), properties.function]);
+    assert.deepEqual(told, [["left behind", "linger"]]);
   });
 });
 

@@ -56,6 +56,7 @@ const ROOMS = [
   "isolate_command",
   "isolate_child",
   "isolate_channel",
+  "job_logger",
   "cron",
   "functions",
   "client",

@@ -96,6 +96,20 @@ export function leave(): number {
   return process.pid;
 }
 
+/** Logs when it is long done, once there is such a file. */
+export function linger(ctx: IsolatedContext, file: string): void {
+  const timer = setInterval(() => {
+    if (!existsSync(file)) return;
+    clearInterval(timer);
+    ctx.logger.warn("left {what}", { what: "behind" });
+  }, 5);
+}
+
+/** Waits until there is such a file; others may run meanwhile. */
+export async function tarry(_ctx: IsolatedContext, file: string): Promise<void> {
+  while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
 /** Prints in every way that there is. */
 export function print(): string {
   console.log("by console");
