@@ -3,7 +3,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { type Duration, durationMs, instantMs } from "./duration.ts";
+import { durationMs, instantMs } from "./duration.ts";
 import {
   CALL,
   type CallOptions,
@@ -25,8 +25,8 @@ import { newJobId } from "./job_ids.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
 import { type Chunk, Outbox } from "./outbox.ts";
+import { checkPoolOptions, type Connection, type PoolOptions } from "./pool_options.ts";
 import { checkJobId, checkQueueName, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
-import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import {
   decodeJob,
   decodeResult,
@@ -47,32 +47,8 @@ import { checkKeys, checkOptions, isOptions, show } from "./validation.ts";
 
 export type { CallOptions, EnqueueOptions } from "./enqueue_options.ts";
 export type * from "./inspection.ts";
+export type { Connection, PoolOptions } from "./pool_options.ts";
 export type { QueueInspection } from "./queue_inspection.ts";
-
-/**
- * Where the queue lives: a connection string, settings, or a client of `@redis/client`.
- *
- * - `sqlite::memory:` is the memory of this process, `sqlite:PATH` a file.
- * - `redis://user:password@host:6379/0`, `rediss://…` for TLS, `unix:///run/redis.sock?db=0`.
- * - `redis+sentinel://host:26379,host:26379/mymaster`, `redis+cluster://host:7000,host:7001`.
- */
-export type Connection = string | RedisSettings | ExistingClient;
-
-/** Options of {@linkcode createPool}. */
-export interface PoolOptions {
-  /** Turns a job's map into bytes; must be the same for all clients and workers. @default MessagePack */
-  readonly jobSerializer?: Serializer;
-  /** Turns bytes into a job's map; must be the same for all clients and workers. @default MessagePack */
-  readonly jobDeserializer?: Deserializer;
-  /** The queue used where none is named. @default `${prefix}queue` */
-  readonly defaultQueueName?: string;
-  /** How long after its due time a job may still be started: milliseconds or a duration object. @default 1 day */
-  readonly expiresExtra?: Duration;
-  /** What is put before the name of everything stored; the name of a queue is taken as it is. @default "arq:" */
-  readonly prefix?: string;
-  /** Ends the connecting when it aborts: `createPool` throws its reason. */
-  readonly signal?: AbortSignal;
-}
 
 /** One job of a list to enqueue. */
 export type JobRequest<F extends Functions, N extends keyof F & string = keyof F & string> = {
@@ -111,14 +87,6 @@ export interface RedisClient {
 
 const logger = getLogger(["arq", "client"]);
 const REQUEST_KEYS = ["name", "args", "options"] as const;
-const POOL_KEYS = [
-  "jobSerializer",
-  "jobDeserializer",
-  "defaultQueueName",
-  "expiresExtra",
-  "prefix",
-  "signal",
-] as const satisfies readonly (keyof PoolOptions)[];
 const DAY_MS = 86_400_000;
 
 /**
@@ -169,23 +137,6 @@ export function makeClient<F extends Functions = UntypedFunctions>(
 ): ArqClient<F> {
   checkPoolOptions(options);
   return new ArqClient<F>(openStore(connection, options.prefix), options);
-}
-
-function checkPoolOptions(options: PoolOptions): void {
-  checkOptions("createPool", '{ prefix: "app:" }', options, POOL_KEYS);
-  const { jobSerializer, jobDeserializer, defaultQueueName, prefix } = options;
-  for (const [key, value] of Object.entries({ defaultQueueName, prefix })) {
-    if (value !== undefined && (typeof value !== "string" || value === "")) {
-      throw new TypeError(
-        `createPool: ${key} must be a text that is not empty, got ${show(value)}`,
-      );
-    }
-  }
-  for (const [key, value] of Object.entries({ jobSerializer, jobDeserializer })) {
-    if (value !== undefined && typeof value !== "function") {
-      throw new TypeError(`createPool: ${key} must be a function, got ${show(value)}`);
-    }
-  }
 }
 
 /**

@@ -16,6 +16,10 @@ function openMarket(ctx: JobContext): void {
   ctx.logger.info("{name} opens", { name: ctx.functionName });
 }
 
+function closeBooks(ctx: JobContext): void {
+  ctx.logger.info("{name} closes the books", { name: ctx.functionName });
+}
+
 let ticks = 0;
 const { promise: enough, resolve: stop } = Promise.withResolvers<void>();
 
@@ -30,7 +34,7 @@ const markets = ZONES.map((timezone) =>
 );
 const cronJobs = [
   ...markets,
-  cron(openMarket, { name: "month's end", hour: 18, day: [28, 29, 30, 31], timezone: "UTC" }),
+  cron(closeBooks, "0 18 L * *", { timezone: "UTC" }), // the last day of each month
   cron(tick, "* * * * * *", { timezone: "UTC" }),
 ];
 
@@ -39,8 +43,8 @@ for (const { name, schedule } of markets) {
   const there = next.toLocaleTimeString("en-GB", { timeZone: schedule.timezone });
   console.log(`${name}: ${next.toISOString()}, ${there} there`);
 }
-// In London the night of 29 March 2026 has no 01:30, so it runs at two, when clocks go on; that of
-// 25 October has two, and it runs at the first.
+// In London the night of 29 March 2026 has no 01:30: clocks go from one to two, and it runs then.
+// That of 25 October has two of them, and it runs at the first.
 for (const day of ["2026-03-28T12:00Z", "2026-10-24T12:00Z"]) {
   const night = nextCron(new Date(day), { hour: 1, minute: 30, timezone: "Europe/London" });
   console.log(`half past one in London: ${night.toISOString()}`);

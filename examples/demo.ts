@@ -135,15 +135,15 @@ async function report(jobs: readonly Expected[]): Promise<Row[]> {
 }
 
 async function cronRow(arq: Awaited<ReturnType<typeof createPool>>): Promise<Row> {
-  const info = await arq.job(await firstTick);
-  await info.result({ timeout: { seconds: 10 } });
-  const result = await info.resultInfo();
+  const job = arq.job(await firstTick);
+  await job.result({ timeout: { seconds: 10 } });
+  const info = await job.resultInfo();
   return {
     job: "a cron job, every second",
-    status: await info.status(),
-    tries: result?.jobTry,
-    result: result?.jobId,
-    "as it should": result?.success ? "yes" : "no",
+    status: await job.status(),
+    tries: info?.jobTry,
+    result: info?.jobId,
+    "as it should": info?.success ? "yes" : "no",
   };
 }
 

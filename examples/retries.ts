@@ -14,7 +14,7 @@ import process from "node:process";
 const BASE_MS = 50; // seconds rather, in earnest
 const LONGEST_MS = 1_000;
 
-/** Twice as long with each try, and somewhere in between, so that not all come back at once. */
+/** Twice as long with each try; half of it is chance, so that not all come back at once. */
 function backOff(jobTry: number): number {
   const longest = Math.min(LONGEST_MS, BASE_MS * 2 ** (jobTry - 1));
   return longest / 2 + Math.random() * longest / 2;

@@ -61,6 +61,7 @@ const ROOMS = [
   "functions",
   "client",
   "enqueue_options",
+  "pool_options",
   "outbox",
   "job_ids",
   "queue_inspection",

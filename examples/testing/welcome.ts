@@ -5,7 +5,10 @@ import { cron, func, type JobContext, Retry, type WorkerSettings } from "@arq/ar
 export interface Mailer {
   send(to: string, text: string): Promise<void>;
 }
-type Ctx = JobContext<{ mailer: Mailer; members: Set<string> }>;
+
+/** What `onStartup` would put on the context. */
+type State = { mailer: Mailer; members: Set<string> };
+type Ctx = JobContext<State>;
 
 /** Says hello, and asks a week later how it went. */
 export async function welcome(ctx: Ctx, address: string): Promise<void> {
@@ -33,6 +36,4 @@ export async function report(ctx: Ctx): Promise<void> {
 export const functions = { welcome: func(welcome, { maxTries: 3 }), followUp };
 export const cronJobs = [cron(report, "0 9 * * *", { timezone: "UTC" })];
 
-export default { functions, cronJobs } satisfies WorkerSettings<
-  { mailer: Mailer; members: Set<string> }
->;
+export default { functions, cronJobs } satisfies WorkerSettings<State>;
