@@ -8,6 +8,7 @@ import { DisconnectsClientError, RESP_TYPES } from "@redis/client";
 import { Buffer } from "node:buffer";
 import { Deadlines } from "./deadlines.ts";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
+import { pluralText } from "./quantities.ts";
 import {
   firstWord,
   isFinal,
@@ -95,7 +96,10 @@ export class RedisConnection {
         const failure = this.#explain(error);
         const left = connRetries - attempt;
         if (this.#closed || left <= 0 || isFinal(error)) throw failure;
-        logger.warn("{reason}, {left} attempts left", { reason: failure.message, left });
+        logger.warn("{reason} ({attempts} left)", {
+          reason: failure.message,
+          attempts: pluralText(left, "attempt"),
+        });
         await sleep(connRetryDelayMs, signal);
       }
     }

@@ -8,6 +8,7 @@ import { getLogger, type LogLevel } from "@logtape/logtape";
 import { displayValue, escapeUnsafe } from "./display.ts";
 import type { JobOutcome } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
+import { pluralText } from "./quantities.ts";
 import type { Settled } from "./store.ts";
 import { curtail } from "./validation.ts";
 
@@ -74,7 +75,8 @@ export const log = {
   /** The worker is about to start. */
   starting(functions: Iterable<string>): void {
     const names = [...functions];
-    write("info", `Starting worker for ${names.length} functions: ${names.join(", ")}`, {
+    const count = pluralText(names.length, "function");
+    write("info", `Starting worker for ${count}: ${names.join(", ")}`, {
       event: "starting",
       functions: names,
     });
