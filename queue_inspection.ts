@@ -77,6 +77,18 @@ export abstract class QueueInspection {
    *
    * A worker tells of itself once a second while something happens and every 10 seconds otherwise;
    * one that has died is gone after 35 seconds. Python's workers tell nothing.
+   *
+   * @example
+   * ```ts
+   * import { createPool } from "@arq/arq";
+   *
+   * await using arq = await createPool("redis://localhost:6379");
+   * for (const { hostname, pid, jobsOngoing, maxJobs } of await arq.workers()) {
+   *   console.log(`${hostname}, ${pid}: ${jobsOngoing} of ${maxJobs}`);
+   * }
+   * ```
+   *
+   * @throws {TypeError} if an option is unknown or has a bad value.
    */
   async workers(options: QueueOptions = {}): Promise<WorkerView[]> {
     const workers = (await this.#readWorkers("workers", options)).map(({ worker }) => worker);
@@ -86,6 +98,8 @@ export abstract class QueueInspection {
   /**
    * The cron jobs of the live workers of a queue, or of all queues of this prefix if none is named,
    * by their next run; one that several workers have stands there once.
+   *
+   * @throws {TypeError} if an option is unknown or has a bad value.
    */
   async cronJobs(options: QueueOptions = {}): Promise<CronView[]> {
     const cronJobs = new Map<string, CronView>();
@@ -136,7 +150,7 @@ export abstract class QueueInspection {
   /**
    * One job as it is shown, whatever has become of it; null if nothing is left of it.
    *
-   * @throws {TypeError} without an id, or if an option is unknown.
+   * @throws {TypeError} without an id, or if an option is unknown or has a bad value.
    */
   async jobView(jobId: string, options: QueueOptions = {}): Promise<JobView | null> {
     checkJobId("jobView", jobId);
@@ -155,6 +169,7 @@ export abstract class QueueInspection {
    *
    * Without a `queueName` it goes to the queue that it ran on.
    *
+   * @throws {TypeError} without an id, or if an option is unknown or has a bad value.
    * @throws {JobNotFound} if there is neither a job nor a result.
    * @throws {JobStateError} if it has not failed, or its arguments were not kept.
    * @throws {DeserializationError} if its result cannot be read.
@@ -187,6 +202,7 @@ export abstract class QueueInspection {
    *
    * Whoever waits for its result gets `ResultNotFound`.
    *
+   * @throws {TypeError} without an id, or if an option is unknown or has a bad value.
    * @throws {JobStateError} if it is running: abort it.
    */
   async removeJob(jobId: string, options: QueueOptions = {}): Promise<boolean> {
@@ -212,12 +228,18 @@ export abstract class QueueInspection {
    * await arq.pause(); // the pool's own queue
    * await arq.resume();
    * ```
+   *
+   * @throws {TypeError} if the name is no text, or an empty one.
    */
   async pause(queueName?: string): Promise<void> {
     await this.store.inspection.setPaused(this.#queueOf("pause", { queueName }), true);
   }
 
-  /** Ends a pause, and wakes a worker. */
+  /**
+   * Ends a pause of a queue, of the pool's own if none is named, and wakes a worker.
+   *
+   * @throws {TypeError} if the name is no text, or an empty one.
+   */
   async resume(queueName?: string): Promise<void> {
     await this.store.inspection.setPaused(this.#queueOf("resume", { queueName }), false);
   }

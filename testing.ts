@@ -293,6 +293,7 @@ function listed(args: readonly unknown[]): string {
  * ```
  *
  * @throws {SettingsError} listing every problem of the settings.
+ * @throws {TypeError | RangeError} if `now` is no point in time.
  */
 export async function createTestQueue<State = unknown, F extends Functions = Functions>(
   settings: TestSettings<State, F>,
