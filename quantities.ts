@@ -45,11 +45,12 @@ export function durationText(ms: number): string {
   return parts.join(" ").trim();
 }
 
-/** `3m 20s ago`, `in 5s`, or `now`. */
+/** `3m 20s ago`, `in 5s`, or `now`: in whole seconds. */
 export function distanceText(at: Date, now: Date): string {
-  const ms = at.getTime() - now.getTime();
-  if (Math.abs(ms) < 1_000) return "now";
-  return ms > 0 ? `in ${durationText(ms)}` : `${durationText(-ms)} ago`;
+  const seconds = Math.trunc((at.getTime() - now.getTime()) / 1_000);
+  if (seconds === 0) return "now";
+  const text = durationText(Math.abs(seconds) * 1_000);
+  return seconds > 0 ? `in ${text}` : `${text} ago`;
 }
 
 /** `48.3 MiB`. */

@@ -46,7 +46,8 @@ describe("distanceText", () => {
     expectTexts((ms) => distanceText(new Date(now.getTime() + ms), now), [
       [0, "now"],
       [-999, "now"],
-      [5_000, "in 5s"],
+      [5_999, "in 5s"],
+      [-1_000, "1s ago"],
       [-200_000, "3m 20s ago"],
     ]);
   });
