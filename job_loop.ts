@@ -532,6 +532,12 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#turn();
   }
 
+  /** A wake-up waits for some seconds, after which the job is found by a look only. */
+  onGap(): void {
+    this.#mayHaveWork = true;
+    this.#askForTurn();
+  }
+
   #isDone(): boolean {
     if (this.#active.size > 0 || this.#isAsking || !this.#recorder.isAtRest) return false;
     if (this.#phase !== "running") return true;

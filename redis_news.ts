@@ -8,8 +8,9 @@ import { doneChannel, newsChannel } from "./redis_keys.ts";
 import type { FinishListener, JobNews, NewsListener, ProgressReport } from "./store.ts";
 
 const decoder = new TextDecoder();
+const NOTHING = new Uint8Array();
 
-/** Called with what a message says of one job. */
+/** Called with what a message says of one job; without any field where messages may have been missed. */
 type Listener = (news: Uint8Array, fields: readonly string[]) => void;
 
 /** Those who wait for news on one channel, by job id. */
@@ -23,7 +24,6 @@ export class RedisNews {
   readonly #prefix: string;
   readonly #connect: () => Promise<RedisConnection>;
   readonly #lines: Map<string, Line> = new Map();
-  readonly #watchers: Set<NewsListener> = new Set();
   #connection: Promise<RedisConnection> | undefined;
 
   /** Takes the key prefix, and what opens the connection when the first one wants to listen. */
@@ -44,21 +44,13 @@ export class RedisNews {
       const news = readNews(fields, value);
       if (news) listener(news);
     };
-    const line = await this.#join(newsChannel(queueName), jobId, onNews, false);
-    this.#watchers.add(listener);
-    return {
-      [Symbol.asyncDispose]: async () => {
-        this.#watchers.delete(listener);
-        await line[Symbol.asyncDispose]();
-      },
-    };
+    return await this.#join(newsChannel(queueName), jobId, onNews, false);
   }
 
   /** Forgets the connection, which its owner has closed. */
   reset(): void {
     this.#lines.clear();
     this.#connection = undefined;
-    this.#watchers.clear();
   }
 
   async #join(
@@ -114,7 +106,9 @@ export class RedisNews {
   }
 
   #tellOfGap(): void {
-    for (const listener of [...this.#watchers]) listener({ kind: "gap" });
+    const lines = [...this.#lines.values()];
+    const listeners = lines.flatMap(({ listeners }) => [...listeners.values()]);
+    for (const listener of listeners.flatMap((waiting) => [...waiting])) listener(NOTHING, []);
   }
 }
 
@@ -144,6 +138,7 @@ function readMessage(message: Uint8Array): Message {
 
 /** What a message says; undefined for what no script of ours has sent. */
 function readNews(fields: readonly string[], value: Uint8Array): JobNews | undefined {
+  if (fields.length === 0) return { kind: "gap" };
   const [kind, ...numbers] = fields;
   const [at = NaN, starts = NaN, number = NaN] = numbers.map(Number);
   if (!Number.isFinite(at + starts + number)) return undefined;

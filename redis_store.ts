@@ -224,7 +224,7 @@ export class RedisStore implements Store {
       const wait = () => new Promise<never>(() => {});
       return { canClaim: false, wait, disarm: async () => {}, [Symbol.dispose]() {} };
     }
-    const connection = this.#furtherConnection();
+    const connection = this.#furtherConnection(0); // a worker tries again by itself
     const key = wakeKey(queueName);
     const timeoutMs = WAKE_WAIT_SECONDS * 1_000 + this.#target.timeoutMs;
     const pop = ["BLPOP", key, String(WAKE_WAIT_SECONDS)];
@@ -436,8 +436,8 @@ export class RedisStore implements Store {
   }
 
   /** A connection beside the one for commands; it is closed with the store. */
-  #furtherConnection(): RedisConnection {
-    const connection = new RedisConnection(this.#factory, { ...this.#target, connRetries: 0 });
+  #furtherConnection(connRetries: number): RedisConnection {
+    const connection = new RedisConnection(this.#factory, { ...this.#target, connRetries });
     if (this.#closed) connection.close();
     this.#further.add(connection);
     return connection;
@@ -447,7 +447,7 @@ export class RedisStore implements Store {
     if (this.#target.maxConnections < 2) {
       throw new QueueConnectionError("maxConnections leaves no connection to listen on");
     }
-    const connection = this.#furtherConnection();
+    const connection = this.#furtherConnection(this.#target.connRetries);
     try {
       await connection.connect();
       return connection;

@@ -203,7 +203,10 @@ export interface SuspectRule {
   readonly mayTake: boolean;
 }
 
-/** Called when a job has finished, with the encoded result if it is small. */
+/**
+ * Called when a job has finished, with the encoded result if it is small; without one also when that
+ * may have been missed.
+ */
 export type FinishListener = (record: Uint8Array | undefined) => void;
 
 /**

@@ -16,6 +16,8 @@ export interface Sleeper {
   onClaimed(reply: ClaimReply | undefined | null): void;
   /** Called at a wake-up that claimed nothing. */
   onWake(): void | Promise<void>;
+  /** Called when wake-ups may have been missed. */
+  onGap(): void;
 }
 
 /** The pause after a failure to listen; the worker polls meanwhile. */
@@ -45,6 +47,7 @@ export class WakeListener implements Disposable {
         if (signal.aborted) return;
         log.storeFailed("wait to be woken", error);
         await sleep(PAUSE_MS, signal).catch(() => {}); // The signal ends the loop.
+        if (!signal.aborted) this.#sleeper.onGap();
       }
     }
   }

@@ -1,6 +1,7 @@
 /** Connecting, losing the connection, and closing it: on real sockets. */
 import { createClient } from "@redis/client";
 import assert from "node:assert/strict";
+import { connect } from "node:net";
 import { describe, it } from "node:test";
 import { createPool, type RedisClient } from "../client.ts";
 import { QueueConnectionError } from "../errors.ts";
@@ -24,6 +25,8 @@ import { randomPrefix, startRedis, testRedisUrl } from "./_redis.ts";
 
 const HOST = "127.0.0.1";
 const LEASE_MS = 30_000;
+/** Nobody polls within a test. */
+const NEVER = 60_000;
 const SECRET = "Xsecret99";
 
 /** One attempt that may take 300 ms. */
@@ -201,13 +204,50 @@ describe("Losing the connection", () => {
     await using other = await connected({ port: server.port }, store.prefix);
     const queue = `${store.prefix}queue`;
     let heard = 0;
-    await using _ = await store.onFinished("a", () => heard++);
+    await using _ = await store.onFinished("a", (record) => record && heard++);
     await server.restart();
     await eventually(async () => {
       await other.enqueue(queue, [newJob("a")], LEASE_MS);
       await other.abort(queue, "a", bytes("x"), 1);
       return heard > 0;
     }, "the listener is told");
+  });
+
+  it("looks for an end that came while nothing could be heard", async () => {
+    await using server = await startRedis();
+    await using relay = await startLossyRelay(server.port);
+    const prefix = randomPrefix();
+    await using arq = await createPool({ host: HOST, port: relay.port }, { prefix });
+    await using there = await createPool(server.url, { prefix });
+    await arq.enqueueJob("f", [], { jobId: "a" });
+    const result = arq.job("a").result({ pollDelay: NEVER });
+    const ended = assert.rejects(within(4_000, "it ends", result), { name: "JobAborted" });
+    const isHeard = async () =>
+      String(await (there.redis as RedisClient).sendCommand(["PUBSUB", "CHANNELS", `${prefix}*`]));
+    await eventually(isHeard, "it listens");
+    relay.cut();
+    assert.equal(await there.job("a").abort(), true);
+    relay.mend();
+    await ended;
+  });
+
+  it("tries again to listen, as often as it would try to connect", async () => {
+    await using server = await startRedis();
+    await using relay = await FakeServer.start((near) => {
+      if (relay.accepted === 2) return void near.destroy(); // the one to listen on
+      const far = connect({ port: server.port, host: HOST });
+      relay.keep(far);
+      near.pipe(far).pipe(near);
+    });
+    const prefix = randomPrefix();
+    const settings = { host: HOST, port: relay.port, connRetryDelay: 50 };
+    await using arq = await createPool(settings, { prefix });
+    await using there = await createPool(server.url, { prefix });
+    const call = arq.call("f", [], { pollDelay: NEVER, jobId: "a" });
+    const called = assert.rejects(within(4_000, "it ends", call), { name: "JobAborted" });
+    await eventually(async () => await there.job("a").status() === "queued", "it is enqueued");
+    assert.equal(await there.job("a").abort(), true);
+    await called;
   });
 
   it("ends calls on a frozen server in time, and works again once it has thawed", async () => {

@@ -45,6 +45,7 @@ describe("A queue behind Sentinels", () => {
       echo: (_ctx: JobContext, n: number) => n,
       wait: async (ctx: JobContext) => {
         await gate.pass();
+        ctx.progress("passed");
         return `try ${ctx.jobTry}, ${ctx.signal.aborted ? "aborted" : "undisturbed"}`;
       },
     };
@@ -59,7 +60,10 @@ describe("A queue behind Sentinels", () => {
       })),
     );
     const waiting = arq.call("wait", [], { pollDelay: NEVER, timeout: 30_000 });
-    await gate.reached();
+    const watched = await arq.enqueueJob("wait");
+    await gate.reached(2);
+    const events = watched.events();
+    assert.equal((await events.next()).value?.kind, "started");
     await service.replicate();
     const [sentinel] = service.sentinels;
     const dead = await service.primary();
@@ -69,6 +73,9 @@ describe("A queue behind Sentinels", () => {
     assert.notEqual(await service.primary(), dead);
     gate.open();
     assert.equal(await waiting, "try 1, undisturbed");
+    const steps = [];
+    for await (const { kind } of events) steps.push(kind);
+    assert.deepEqual(steps, ["progress", "finished"]);
     assert.equal(await meanwhile.result({ timeout: 10_000 }), -1);
     for (const [n, job] of backlog.entries()) {
       assert.equal(await job.result({ timeout: 10_000 }), n);
@@ -76,7 +83,7 @@ describe("A queue behind Sentinels", () => {
     for (let n = 0; n < 3; n++) {
       assert.equal(await arq.call("echo", [n], { pollDelay: NEVER, timeout: 5_000 }), n);
     }
-    assert.equal(worker.jobsComplete, BACKLOG + 6);
+    assert.equal(worker.jobsComplete, BACKLOG + 7);
     await worker.close();
     await ended;
   });

@@ -56,6 +56,7 @@ class FakeSleeper implements Sleeper {
   idle = true;
   wakeUps = 0;
   onWake: () => void | Promise<void> = () => void this.wakeUps++;
+  gaps = 0;
   request: ClaimRequest | undefined = { holder: "me", limit: 1, leaseMs: 1_000 };
   /** What it was told of its claims. */
   readonly claimed: (ClaimReply | undefined | null)[] = [];
@@ -66,6 +67,10 @@ class FakeSleeper implements Sleeper {
 
   prepareClaim(): ClaimRequest | undefined {
     return this.request;
+  }
+
+  onGap(): void {
+    this.gaps++;
   }
 
   onClaimed(reply: ClaimReply | undefined | null): void {
@@ -195,7 +200,7 @@ describe("A wake listener", () => {
     mock.timers.tick(1);
     await settled();
     assert.equal(line.waits, 2);
-    assert.equal(sleeper.wakeUps, 0);
+    assert.deepEqual([sleeper.wakeUps, sleeper.gaps], [0, 1]);
     await line.end(true);
     assert.equal(sleeper.wakeUps, 1);
   });

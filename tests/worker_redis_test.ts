@@ -326,6 +326,23 @@ describe("A worker on Redis", () => {
     assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
   });
 
+  it("looks for jobs after its line was cut, since a wake-up does not wait for ever", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    const settings = { functions: { hello }, connection: server.url, prefix, pollDelay: 60_000 };
+    await using _running = start(new Worker(settings));
+    await arq.call("hello", [], { timeout: 5_000 });
+    const waiting = async () => {
+      const list = String(await arq.redis.sendCommand(["CLIENT", "LIST"]));
+      return /^id=(\d+) .*cmd=blpop/m.exec(list)?.[1];
+    };
+    await until("the worker waits", async () => await waiting() !== undefined);
+    await arq.redis.sendCommand(["CLIENT", "KILL", "ID", String(await waiting())]);
+    const job = await arq.enqueueJob("hello");
+    await arq.redis.sendCommand(["DEL", `${prefix}queue:wake`]); // as if some seconds had passed
+    assert.equal(await job.result({ timeout: 5_000 }), "hello");
+  });
+
   it("goes on after SCRIPT FLUSH", async () => {
     await using arq = await createPool(server.url, { prefix: randomPrefix() });
     await using _running = start(new Worker({ functions: { hello }, connection: arq }));
