@@ -68,6 +68,10 @@ export class Cli implements AsyncDisposable {
     });
   }
 
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
   /** Waits for a line after the last one that was waited for. */
   async line(pattern: RegExp | string): Promise<string> {
     const expression = typeof pattern === "string" ? escaped(pattern) : pattern;

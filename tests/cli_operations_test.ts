@@ -1,4 +1,7 @@
-/** The commands for operators, as processes of their own, on Redis and on a file. */
+/**
+ * The commands for operators, on Redis and on a file. They are called in this process; the last
+ * tests are for what only processes show.
+ */
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, it } from "node:test";
@@ -9,9 +12,19 @@ import type { Command, Host } from "../cli_host.ts";
 import { JOB, JOBS } from "../cli_jobs.ts";
 import { STATS } from "../cli_stats.ts";
 import { type ArqClient, createPool } from "../client.ts";
-import type { JobContext } from "../functions.ts";
-import { Worker, type WorkerSettings } from "../worker.ts";
-import { Cli, type CliEnd, openScene, Project, ROOT, RUN, runCli, startCli } from "./_cli.ts";
+import { Worker } from "../worker.ts";
+import {
+  Cli,
+  type CliEnd,
+  openScene,
+  Project,
+  ROOT,
+  RUN,
+  runCli,
+  SETTINGS,
+  startCli,
+} from "./_cli.ts";
+import { callCli } from "./_cli_call.ts";
 import { functions } from "./fixtures/cli_settings.ts";
 import { eventually, rejection } from "./_helpers.ts";
 import { Folder } from "./_sqlite.ts";
@@ -33,7 +46,7 @@ class Stage implements AsyncDisposable {
 
   /** Runs a command to its end. */
   run(command: string, ...more: readonly string[]): Promise<CliEnd> {
-    return runCli([command, "--url", this.url, ...more]);
+    return callCli([command, "--url", this.url, ...more]);
   }
 
   /** Runs a command that must end with `code`; returns what it printed. */
@@ -50,15 +63,12 @@ class Stage implements AsyncDisposable {
     return stdout.split("\n").filter((text) => text !== "").map((text) => JSON.parse(text));
   }
 
-  /** Starts a worker in this process, which ends with the stage. */
-  work(settings: WorkerSettings = {}): Worker {
-    const worker = new Worker({ functions, connection: this.url, pollDelay: 50, ...settings });
-    const ended = worker.run();
-    this.#resources.defer(async () => {
-      await worker.close();
-      await ended;
-    });
-    return worker;
+  /** Starts a worker, in a process whose log does not mix with what the commands print. */
+  async work(): Promise<Cli> {
+    const cli = startCli(["worker", `${SETTINGS}#keeping`, "--url", this.url]);
+    this.#resources.use(cli);
+    await cli.line("Starting worker");
+    return cli;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -115,7 +125,7 @@ for (const kind of ["Redis", "a file"] as const) {
 
     it("waits for results, aborts and retries", async () => {
       await using stage = await openStage(kind);
-      stage.work({ keepResult: "forever" });
+      await stage.work();
       const [value, failure, late] = await Promise.all([
         stage.expect(0, "enqueue", "double", "--wait", "--", "-21"),
         stage.expect(5, "enqueue", "fail", "--wait", "--job-id", "bad"),
@@ -160,11 +170,7 @@ for (const kind of ["Redis", "a file"] as const) {
       await using stage = await openStage(kind);
       const { arq } = stage;
       assert.equal(await stage.expect(0, "workers"), "no worker is alive\n");
-      const tell = ({ progress, signal }: JobContext) => {
-        progress({ part: 0.5 });
-        return new Promise((_, reject) => signal.addEventListener("abort", reject));
-      };
-      stage.work({ functions: { ...functions, tell } });
+      const { pid } = await stage.work();
       await Promise.all([
         arq.call("double", [1]),
         assert.rejects(arq.call("fail"), TypeError),
@@ -185,14 +191,14 @@ for (const kind of ["Redis", "a file"] as const) {
       const [head = "", line = "", ...more] = workers.split("\n");
       assert.match(head, /^WORKER +HOST +PID +RUNTIME +QUEUE +RUNNING +COMPLETE +FAILED +RETRIED/);
       assert.ok(line.startsWith(report.workerId), workers);
-      assert.match(line, new RegExp(` ${process.pid} .* 1/10 +1 +1 +0 +[\\d.]+ MiB +\\S+`));
+      assert.match(line, new RegExp(` ${pid} .* 1/10 +1 +1 +0 +[\\d.]+ MiB +\\S+`));
       assert.match(more.join("\n"), /^JOB +FUNCTION +TRY +FOR +WORKER\nstuck +tell +1 +\S+ /m);
       assert.match(stats, /^QUEUE +STATE +DUE +OLDEST +RUNNING +DEFERRED +COMPLETE +FAILED +WAIT/);
       assert.match(stats, / open +0 +- +1 +1 +1 +1 +\S+\/\S+ +\S+\/\S+$/m);
       assert.match(stats, /jobs ended in each 1m of the last 1h\n[▁-█]{60}\n/);
       assert.match(stats, /^double +1 +0 +0 +0 +\S+ +\S+$/m);
       assert.match(stats, /^fail +0 +1 +0 +0 +\S+ +\S+$/m);
-      assert.match(job, new RegExp(`^worker +${report.workerId}, process ${process.pid}`, "m"));
+      assert.match(job, new RegExp(`^worker +${report.workerId}, process ${pid}`, "m"));
       assert.match(job, /^progress +\{ part: 0\.5 \}$/m);
       assert.deepEqual(
         [asJson?.queueName, asJson?.inProgress, asJson?.deferred],
@@ -209,7 +215,7 @@ describe("The commands for operators", () => {
     const evil = "\x1b]0;title\x07\x1b[2J\u202egpj.exe\nforged";
     const values = [evil, new Uint8Array([0, 27, 155]), { [evil]: "x".repeat(100_000) }];
     await arq.enqueueJob(evil, values, { jobId: evil, kwargs: { [evil]: evil } });
-    await stage.work({ maxTries: 1 });
+    await new Worker({ functions, connection: stage.url, burst: true }).run();
     await rejection(arq.job(evil).result());
     const outputs = await Promise.all([
       stage.expect(0, "jobs"),
@@ -251,9 +257,9 @@ describe("The commands for operators", () => {
     assert.equal(entry?.jobId, jobId);
     assert.deepEqual(JSON.parse(new TextDecoder().decode(entry?.payload)).a, [[1]]);
     const [listed, elsewhere, wrong] = await Promise.all([
-      runCli(["jobs", ...settings]),
-      runCli(["jobs", ...settings, "--queue", "arq:other"]),
-      runCli(["jobs", "--settings", project.path("wrong.ts")]),
+      callCli(["jobs", ...settings]),
+      callCli(["jobs", ...settings, "--queue", "arq:other"]),
+      callCli(["jobs", "--settings", project.path("wrong.ts")]),
     ]);
     assert.match(listed.stdout, /queued .* f\(\[ 1 \]\)/);
     assert.equal(elsewhere.stdout, "no such jobs\n");
@@ -308,15 +314,24 @@ describe("The commands for operators", () => {
     await arq.enqueueJobs([{ name: "f" }, { name: "f" }]);
     const url = `--url=${folder.url()}`;
     const shell = `"$@" | head -n 2; echo "\${PIPESTATUS[0]}"`;
-    const line = [process.execPath, ...RUN, `${ROOT}/cli.ts`, "jobs", "--watch", "--json", url];
+    const line = [
+      process.execPath,
+      ...RUN,
+      `${ROOT}/cli.ts`,
+      "jobs",
+      "--watch",
+      "--json",
+      "--interval=100ms",
+      url,
+    ];
     await using head = new Cli("bash", ["-c", shell, "bash", ...line], {});
-    const { stdout, stderr } = await head.ended;
-    assert.equal(stderr, "");
-    assert.match(stdout, /^\{.*\}\n\{.*\}\n0\n$/);
     await using watching = startCli(["jobs", "--watch", "--interval=100ms", "--limit=1", url]);
     await using waiting = startCli(["enqueue", "f", "--wait", "--job-id=mine", url]);
     for (let i = 0; i < 2; i++) await watching.line("more than 1 jobs");
     await eventually(async () => await arq.job("mine").status() === "queued", "the job");
+    const { stdout, stderr } = await head.ended;
+    assert.equal(stderr, "");
+    assert.match(stdout, /^\{.*\}\n\{.*\}\n0\n$/);
     assert.equal((await watching.end("SIGTERM")).code, 0);
     assert.equal((await waiting.end("SIGTERM")).code, 143);
   });

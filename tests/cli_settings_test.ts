@@ -1,3 +1,7 @@
+/**
+ * What a worker's settings may be, and what is said of those that cannot be used: called in this
+ * process, with one of a kind as a process.
+ */
 import assert from "node:assert/strict";
 import { symlinkSync } from "node:fs";
 import { dirname, relative } from "node:path";
@@ -16,12 +20,13 @@ import {
   SETTINGS,
   startCli,
 } from "./_cli.ts";
+import { callCli } from "./_cli_call.ts";
 
 /** Where a worker starts, its settings can be used. */
 async function assertStarts(settings: string, functions: string, cwd = ROOT): Promise<void> {
   await using scene = await openScene();
   const args = ["worker", settings, "--burst", "--url", scene.url];
-  const { code, stdout, stderr } = await runCli(args, { cwd });
+  const { code, stdout, stderr } = await callCli(args, { cwd });
   assert.equal(stderr, "");
   assert.match(stdout, new RegExp(`Starting worker for \\d+ functions?: ${functions}`));
   assert.equal(code, 0);
@@ -59,7 +64,7 @@ describe("arq worker SETTINGS", () => {
   });
 
   it("lets no slip in the name of an export pass, and leaves helpers alone", async () => {
-    const { code, stderr } = await runCli(["worker", "tests/fixtures/cli_slip.ts"]);
+    const { code, stderr } = await callCli(["worker", "tests/fixtures/cli_slip.ts"]);
     assert.match(stderr, /^ {2}unknown option "fuctions"; did you mean "functions"\?$/m);
     assert.doesNotMatch(stderr, /release|first/);
     assert.equal(code, 2);
@@ -72,16 +77,16 @@ describe("arq worker SETTINGS", () => {
       "worker.ts": `import { Worker } from "${LIBRARY}";\n` +
         "export default new Worker({ functions: { one: () => 1 } });\n",
     });
-    const pool = await runCli(["worker", project.path("pool.ts")]);
+    const pool = await callCli(["worker", project.path("pool.ts")]);
     assert.match(pool.stderr, /^ {2}unknown option "redisSettings"; did you mean "connection"\?$/m);
     assert.equal(pool.code, 2);
-    const worker = await runCli(["worker", project.path("worker.ts")]);
+    const worker = await callCli(["worker", project.path("worker.ts")]);
     assert.match(worker.stderr, /^ {2}export the settings, not a Worker$/m);
     assert.equal(worker.code, 2);
   });
 
   it("has every problem reported at once, each on its line", async () => {
-    const { code, stdout, stderr } = await runCli(["worker", `${SETTINGS}#wrong`]);
+    const { code, stdout, stderr } = await callCli(["worker", `${SETTINGS}#wrong`]);
     const [head, ...problems] = stderr.trimEnd().split("\n");
     assert.equal(head, `arq: cannot use the settings of ${SETTINGS}#wrong:`);
     assert.deepEqual(problems.map((line) => line.replace(/ got .*/, "")).sort(), [
@@ -104,31 +109,33 @@ describe("arq worker SETTINGS", () => {
       "default.ts": "export default function settings() {}\n",
       "empty.ts": "export {};\n",
     });
-    const refused = async (name: string, message: RegExp) =>
-      assertRefused(await runCli(["worker", project.path(name)]), message);
-    await refused("missing.ts", /cannot load \S*missing.ts: there is no such module$/m);
-    await refused("syntax.ts", /cannot load \S*syntax.ts: .* at \S*syntax.ts:2:\d+$/m);
+    const refused = async (name: string, message: RegExp, follow = callCli) =>
+      assertRefused(await follow(["worker", project.path(name)]), message);
+    await Promise.all([ // what a loader says in a test may be different
+      refused("missing.ts", /cannot load \S*missing.ts: there is no such module$/m, runCli),
+      refused("syntax.ts", /cannot load \S*syntax.ts: .* at \S*syntax.ts:2:\d+$/m, runCli),
+      refused("imports.ts", /cannot load \S*imports.ts: .*gone.ts/, runCli),
+    ]);
     await refused("throws.ts", /RangeError: .*hour.*25.* at \S*throws.ts:3:\d+$/m);
-    await refused("imports.ts", /cannot load \S*imports.ts: .*gone.ts/);
     await refused("default.ts", /the default export must be an object, got function settings$/m);
     await refused("empty.ts", /has no settings: .* it exports nothing$/m);
   });
 
   it("says which export there is instead", async () => {
     assertRefused(
-      await runCli(["worker", `${SETTINGS}#patiennt`]),
+      await callCli(["worker", `${SETTINGS}#patiennt`]),
       /there is no export "patiennt"; did you mean #patient\?$/m,
     );
     assertRefused(
-      await runCli(["worker", "tests/fixtures/cli_default.ts#other"]),
+      await callCli(["worker", "tests/fixtures/cli_default.ts#other"]),
       /there is no export "other"; it exports default, functions$/m,
     );
     assertRefused(
-      await runCli(["worker", `${SETTINGS}#notSettings`]),
+      await callCli(["worker", `${SETTINGS}#notSettings`]),
       /the export "notSettings" must be an object, got 5$/m,
     );
     assertRefused(
-      await runCli(["worker", "tests/fixtures/cli_helpers.ts"]),
+      await callCli(["worker", "tests/fixtures/cli_helpers.ts"]),
       /has no settings: .*it exports first, release$/m,
     );
   });
@@ -139,7 +146,7 @@ describe("arq worker SETTINGS", () => {
     const { code, stderr } = await runCli(args);
     assert.match(stderr, /^arq: TypeError: no database at \S*cli_settings.ts:\d+:\d+\n$/);
     assert.equal(code, 1);
-    const verbose = await runCli([...args, "-v"]);
+    const verbose = await callCli([...args, "-v"]);
     assert.match(verbose.stderr, /^ +at .*onStartup/m);
   });
 
@@ -154,15 +161,20 @@ describe("arq worker SETTINGS", () => {
     ];
     for (const url of urls) {
       for (const args of [["--url", url], ["--url", url, "-v", "--log-format", "json"]]) {
-        const { code, stdout, stderr } = await runCli(["worker", SETTINGS, ...args]);
+        const { code, stdout, stderr } = await callCli(["worker", SETTINGS, ...args]);
         assert.ok(code === 1 || code === 2, url);
         assert.doesNotMatch(stdout + stderr, /hid|den@/, url);
       }
-      const { stderr } = await runCli(["worker", SETTINGS], { env: { ARQ_URL: url } });
+      const { stderr } = await callCli(["worker", SETTINGS], { env: { ARQ_URL: url } });
+      assert.match(stderr, /^arq: /);
       assert.doesNotMatch(stderr, /hid|den@/, url);
     }
+    const args = ["worker", SETTINGS, "-v", "--log-format", "json"];
+    const { stdout, stderr } = await runCli(args, { env: { ARQ_URL: urls[0] ?? "" } });
+    assert.match(stderr, /connection refused/);
+    assert.doesNotMatch(stdout + stderr, /hidden/);
     assertRefused(
-      await runCli(["worker", "redis://user:hidden@h"]),
+      await callCli(["worker", "redis://user:hidden@h"]),
       /cannot load redis:\/\/\*\*\*@h: /,
     );
   });

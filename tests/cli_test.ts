@@ -1,3 +1,7 @@
+/**
+ * The program as a whole, and its command `worker`. What the process has no part in is called in
+ * this one.
+ */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
@@ -22,6 +26,7 @@ import {
   SETTINGS,
   startCli,
 } from "./_cli.ts";
+import { callCli } from "./_cli_call.ts";
 import { Folder } from "./_sqlite.ts";
 
 const TIME = /^\d\d:\d\d:\d\d: /;
@@ -47,7 +52,7 @@ describe("arq", () => {
       assert.deepEqual(lines.filter((line) => line.length > 80), []);
     }
     for (const args of [["--help"], ["-h"], ["jobs", "--help"], ["worker", SETTINGS, "-h"]]) {
-      const { code, stdout, stderr } = await runCli(args);
+      const { code, stdout, stderr } = await callCli(args);
       const lines = stdout.trimEnd().split("\n");
       assert.ok(lines.length < 24, `${lines.length} lines`);
       assert.deepEqual(lines.filter((line) => line.length > 80), []);
@@ -59,7 +64,7 @@ describe("arq", () => {
 
   it("prints the version of both manifests", async () => {
     for (const args of [["-V"], ["--version"], ["worker", "-V"]]) {
-      const { code, stdout } = await runCli(args);
+      const { code, stdout } = await callCli(args);
       assert.equal(code, 0);
       for (const file of ["deno.json", "package.json"]) {
         const { version } = JSON.parse(readFileSync(`${ROOT}/${file}`, "utf8"));
@@ -76,22 +81,22 @@ describe("arq", () => {
   });
 
   it("refuses unknown options and commands with a suggestion", async () => {
-    assertUsage(await runCli(["--hlep"]), /^arq: unknown option --hlep; did you mean --help\?$/m);
+    assertUsage(await callCli(["--hlep"]), /^arq: unknown option --hlep; did you mean --help\?$/m);
     assertUsage(
-      await runCli(["wroker", SETTINGS]),
+      await callCli(["wroker", SETTINGS]),
       /^arq: unknown command wroker; did you mean worker\?$/m,
     );
     assertUsage(
-      await runCli(["settings.ts"]),
+      await callCli(["settings.ts"]),
       /unknown command settings.ts; did you mean worker settings.ts\?/,
     );
     assertUsage(
-      await runCli(["worker", SETTINGS, "--brust"]),
+      await callCli(["worker", SETTINGS, "--brust"]),
       /^arq: unknown option --brust; did you mean --burst\?$/m,
     );
-    assertUsage(await runCli(["worker", SETTINGS, "-x"]), /^arq: unknown option -x$/m);
+    assertUsage(await callCli(["worker", SETTINGS, "-x"]), /^arq: unknown option -x$/m);
     assertUsage(
-      await runCli(["worker", SETTINGS, "--urll=redis://u:hidden@h/"]),
+      await callCli(["worker", SETTINGS, "--urll=redis://u:hidden@h/"]),
       /^arq: unknown option --urll; did you mean --url\?$/m,
     );
   });
@@ -109,7 +114,7 @@ describe("arq", () => {
       [["a.ts", "--url", "http://h"], /--url: a connection string starts with redis:/],
       [["a.ts", "--url", "redis://h", "--url", "redis://i"], /--url was given twice/],
     ];
-    for (const [args, message] of wrong) assertUsage(await runCli(["worker", ...args]), message);
+    for (const [args, message] of wrong) assertUsage(await callCli(["worker", ...args]), message);
   });
 });
 
@@ -133,7 +138,7 @@ describe("arq worker", () => {
     const texts = lines.map((line) =>
       line.replace(TIME, "").replace(/ delayed=\S+/, "").replace(/\d+\.\d\ds/, "T") // on a busy machine
     );
-    assert.match(texts[0] ?? "", /^Starting worker for 9 functions: double, slow, /);
+    assert.match(texts[0] ?? "", /^Starting worker for 10 functions: double, slow, /);
     assert.match(texts[1] ?? "", /^redis_version=\S+ mem_usage=\S+ clients_connected=\d+ db_keys=/);
     for (
       const text of [
@@ -153,16 +158,16 @@ describe("arq worker", () => {
     const url = folder.url();
     await using arq = await createPool(url);
     const first = await arq.enqueueJob("double", [21]);
-    const byOption = await runCli(["worker", SETTINGS, "--burst", "--url", url]);
+    const byOption = await callCli(["worker", SETTINGS, "--burst", "--url", url]);
     assert.equal(byOption.code, 0, byOption.stderr);
     assert.match(byOption.stdout, /sqlite_version=\S+ file_size=\S+ jobs=1/);
     assert.equal(await first.result(), 42);
     const second = await arq.enqueueJob("double", [2]);
     const env = { ARQ_URL: url };
-    assert.equal((await runCli(["worker", SETTINGS, "--burst"], { env })).code, 0);
+    assert.equal((await callCli(["worker", SETTINGS, "--burst"], { env })).code, 0);
     assert.equal(await second.result(), 4);
-    assert.equal((await runCli(["worker", SETTINGS, "--check", "--url", url])).code, 1);
-    const bad = await runCli(["worker", SETTINGS, "--url", `sqlite:${folder.path}`]);
+    assert.equal((await callCli(["worker", SETTINGS, "--check", "--url", url])).code, 1);
+    const bad = await callCli(["worker", SETTINGS, "--url", `sqlite:${folder.path}`]);
     assert.equal(bad.code, 1);
     assert.match(bad.stderr, /Cannot use sqlite:.*: it is a directory/);
   });
@@ -170,7 +175,7 @@ describe("arq worker", () => {
   it("shows where a function failed, and no line of the error's own making", async () => {
     await using scene = await openScene();
     await scene.arq.enqueueJob("fail", [], { jobId: "bad" });
-    const { code, stdout } = await runCli(["worker", SETTINGS, "--burst", "--url", scene.url]);
+    const { code, stdout } = await callCli(["worker", SETTINGS, "--burst", "--url", scene.url]);
     assert.equal(code, 0);
     assert.match(stdout, /! bad:fail failed, TypeError: no such thing/);
     assert.match(stdout, /^ +at .*cli_settings\.ts:\d+/m);
@@ -228,15 +233,18 @@ describe("arq worker", () => {
       assert.match(stdout, /double/);
       return stdout.includes("\x1b[");
     };
-    assert.equal(await seen([], { NO_COLOR: "" }), true);
-    assert.equal(await seen([], { NO_COLOR: "1" }), false);
-    assert.equal(await seen(["--log-format", "json"], { NO_COLOR: "" }), false);
+    const colours = await Promise.all([
+      seen([], { NO_COLOR: "" }),
+      seen([], { NO_COLOR: "1" }),
+      seen(["--log-format", "json"], { NO_COLOR: "" }),
+    ]);
+    assert.deepEqual(colours, [true, false, false]);
   });
 
   it("logs more with -v", async () => {
     await using scene = await openScene();
     await scene.arq.enqueueJob("greet", ["Ann"], { jobId: "one" });
-    const { stdout } = await runCli(["worker", SETTINGS, "-v", "--burst", "--url", scene.url]);
+    const { stdout } = await callCli(["worker", SETTINGS, "-v", "--burst", "--url", scene.url]);
     assert.match(stdout, /settings from file:\/\/.*cli_settings\.ts$/m);
     assert.match(stdout, /one:greet and more$/m);
   });
@@ -250,7 +258,7 @@ describe("arq worker", () => {
     ]);
     const left = await scene.arq.enqueueJob("double", [1]);
     const options = ["--queue", queueName, "--max-jobs", "1", "--url", scene.url];
-    const { code, stdout } = await runCli(["worker", SETTINGS, "--burst", ...options]);
+    const { code, stdout } = await callCli(["worker", SETTINGS, "--burst", ...options]);
     assert.equal(code, 0);
     const order = [...stdout.matchAll(/s ([→←]) (\w+):slow/g)].map(([, arrow, id]) => arrow + id!);
     assert.deepEqual(order, ["→first", "←first", "→second", "←second"]);
@@ -263,11 +271,11 @@ describe("arq worker", () => {
     const job = await scene.arq.enqueueJob("double", [2]);
     const otherJob = await other.arq.enqueueJob("double", [3]);
     const env = { ARQ_URL: scene.url };
-    assert.equal((await runCli(["worker", SETTINGS, "--burst"], { env })).code, 0);
+    assert.equal((await callCli(["worker", SETTINGS, "--burst"], { env })).code, 0);
     assert.equal(await job.status(), "complete");
     assert.equal(await otherJob.status(), "queued");
     const args = ["worker", SETTINGS, "--burst", "--url", other.url];
-    assert.equal((await runCli(args, { env: { ARQ_URL: "redis://nowhere.invalid" } })).code, 0);
+    assert.equal((await callCli(args, { env: { ARQ_URL: "redis://nowhere.invalid" } })).code, 0);
     assert.equal(await otherJob.status(), "complete");
   });
 
@@ -278,13 +286,13 @@ describe("arq worker", () => {
     await cli.line("redis_version");
     assert.equal(await scene.arq.call("double", [4]), 8);
     assert.equal((await cli.end("SIGTERM")).code, 0);
-    assert.equal((await runCli(["worker", `${SETTINGS}#bursting`, "--url", scene.url])).code, 0);
+    assert.equal((await callCli(["worker", `${SETTINGS}#bursting`, "--url", scene.url])).code, 0);
   });
 
   it("prints the sign of life with --check, and tells by its exit code if there is one", async () => {
     await using scene = await openScene();
     const args = ["worker", SETTINGS, "--url", scene.url];
-    const none = await runCli([...args, "--check"]);
+    const none = await callCli([...args, "--check"]);
     assert.deepEqual({ ...none }, {
       code: 1,
       stdout: "",
@@ -292,7 +300,7 @@ describe("arq worker", () => {
     });
     await using cli = startCli(args);
     await cli.line("recording health");
-    const { code, stdout, stderr } = await runCli([...args, "--check"]);
+    const { code, stdout, stderr } = await callCli([...args, "--check"]);
     assert.match(
       stdout,
       /^\w{3}-\d\d \d\d:\d\d:\d\d j_complete=0 j_failed=0 j_retried=0 j_ongoing=0 queued=0\n$/,
@@ -305,22 +313,24 @@ describe("arq worker", () => {
     await using scene = await openScene();
     const config = "tests/fixtures/cli_log_config.ts";
     const args = ["worker", SETTINGS, "--burst", "--url", scene.url, "--log-config"];
-    const { code, stdout } = await runCli([...args, config]);
+    const { code, stdout } = await callCli([...args, config]);
     assert.equal(code, 0);
     for (const line of stdout.trimEnd().split("\n")) assert.match(line, /^mine: info /);
-    assertUsage(await runCli([...args, `${config}#broken`]), /--log-config .*missing/);
-    assertUsage(await runCli([...args, "tests/fixtures/cli_default.ts"]), /has sinks and loggers/);
-    assertUsage(await runCli([...args, "nowhere.ts"]), /cannot load nowhere.ts: there is no such/);
-    assertUsage(await runCli([...args, config, "--log-format", "json"]), /exclude each other/);
+    assertUsage(await callCli([...args, `${config}#broken`]), /--log-config .*missing/);
+    assertUsage(await callCli([...args, "tests/fixtures/cli_default.ts"]), /has sinks and loggers/);
+    assertUsage(await callCli([...args, "nowhere.ts"]), /cannot load nowhere.ts: there is no such/);
+    assertUsage(await callCli([...args, config, "--log-format", "json"]), /exclude each other/);
   });
 
   it("leaves the log alone where the settings' module has set it up", async () => {
     await using scene = await openScene();
     const args = ["worker", "tests/fixtures/cli_logs_itself.ts", "--url", scene.url];
-    const { code, stdout } = await runCli(args);
+    const [{ code, stdout }, json] = await Promise.all([
+      runCli(args),
+      runCli([...args, "--log-format", "json"]),
+    ]);
     assert.equal(code, 0);
     for (const line of stdout.trimEnd().split("\n")) assert.match(line, /^own: /);
-    const json = await runCli([...args, "--log-format", "json"]);
     assert.equal(JSON.parse(json.stdout.split("\n")[0] ?? "").event, "starting");
   });
 });

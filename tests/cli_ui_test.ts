@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { openScene, runCli, startCli } from "./_cli.ts";
+import { openScene, startCli } from "./_cli.ts";
+import { callCli } from "./_cli_call.ts";
 
 describe("arq ui", () => {
   it("serves the dashboard to this machine until it is stopped, streams too", async () => {
@@ -37,13 +38,13 @@ describe("arq ui", () => {
     const { url } = JSON.parse(await cli.line(/^\{/));
     assert.match(await (await fetch(url)).text(), new RegExp(`<title>[^<]*${queue}`));
     const { port } = new URL(url);
-    const second = await runCli(["ui", "--url", scene.url, "--port", port]);
+    const second = await callCli(["ui", "--url", scene.url, "--port", port]);
     assert.equal(second.code, 2);
     assert.match(second.stderr, /--port: cannot listen on 127\.0\.0\.1:\d+: it is taken/);
   });
 
   it("refuses a port that is none", async () => {
-    const { code, stderr } = await runCli(["ui", "--port", "65536"]);
+    const { code, stderr } = await callCli(["ui", "--port", "65536"]);
     assert.equal(code, 2);
     assert.match(stderr, /--port must be a whole number from 0 to 65535, got "65536"/);
   });
