@@ -1,3 +1,7 @@
+/**
+ * The examples of README, manual and doc comments, run as they stand. Most of them share a process,
+ * one after the other: it has to end by itself, as each would have to alone.
+ */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,6 +21,8 @@ const EXAMPLE_URL = "redis://localhost:6379";
 interface Example {
   readonly title: string;
   readonly file: URL;
+  /** Whether it needs a process of its own: a test, a server, what sets up something global. */
+  readonly isAlone: boolean;
 }
 
 /** The TypeScript blocks of a document; those whose first line is like `// tasks.ts` go together. */
@@ -62,7 +68,9 @@ async function writeExamples(document: string, text: string): Promise<Example[]>
       .replaceAll(EXAMPLE_URL, url.href)
       .replaceAll(/from "\.\/(?!tasks\.ts)/g, 'from "../../../');
     writeFileSync(file, `${here}\nexport {};\n`);
-    return { title: `${document}, ${name}`, file };
+    const isAlone = name.endsWith("_test.ts") ||
+      /process\.exit|configure\(|opentelemetry/.test(here);
+    return { title: `${document}, ${name}`, file, isAlone };
   });
 }
 
@@ -87,24 +95,81 @@ for (const document of documents()) {
   if (blocksOf(text).length > 0) examples.push(...await writeExamples(document, text));
 }
 
+/** Runs a program to its end; resolves with what went wrong, which tells what it printed. */
+async function problemOf(file: URL): Promise<unknown> {
+  const cwd = fileURLToPath(new URL(".", file));
+  const args = commandFor(fileURLToPath(file));
+  return await run(process.execPath, args, { cwd, timeout: 60_000 }).then(() => undefined, same);
+}
+
+async function problemOfTypes(): Promise<unknown> {
+  const files = examples.map(({ file }) => fileURLToPath(file));
+  const args = ["check", "--no-lock", ...files];
+  return await run(process.execPath, args, { timeout: 60_000 }).then(() => undefined, same);
+}
+
+function same(error: unknown): unknown {
+  return error;
+}
+
+interface Together {
+  /** The URLs of the examples that have run. */
+  readonly ran: ReadonlySet<string>;
+  /** What went wrong with the process. */
+  readonly problem: unknown;
+}
+
+/** Runs examples one after the other in one process. */
+async function runTogether(name: string, examples: readonly Example[]): Promise<Together> {
+  const program = new URL(`${name}.ts`, FOLDER);
+  const report = fileURLToPath(new URL(`${name}.txt`, FOLDER));
+  const files = examples.map(({ file }) => file.href);
+  writeFileSync(report, "");
+  writeFileSync(
+    program,
+    `import { appendFileSync } from "node:fs";
+    import process from "node:process";
+    import { fileURLToPath } from "node:url";
+    for (const file of ${JSON.stringify(files)}) {
+      process.chdir(fileURLToPath(new URL(".", file)));
+      try {
+        await import(file);
+        appendFileSync(${JSON.stringify(report)}, file + "\\n");
+      } catch (error) {
+        console.error(file, error);
+        process.exitCode = 1;
+      }
+    }`,
+  );
+  const problem = await problemOf(program);
+  return { ran: new Set(readFileSync(report, "utf8").split("\n")), problem };
+}
+
 describe("The examples in README and doc comments", () => {
+  const together = examples.filter(({ isAlone }) => !isAlone);
+  const half = Math.ceil(together.length / 2);
+  const runs = Promise.all([
+    runTogether("first", together.slice(0, half)),
+    runTogether("second", together.slice(half)),
+  ]);
+  const typed = IS_DENO ? problemOfTypes() : undefined;
   after(() => rmSync(FOLDER, { recursive: true, force: true }));
 
   it("are found", () => {
     assert.ok(examples.length >= 20, `found only ${examples.length}`);
   });
 
-  for (const { title, file } of examples) {
+  for (const { title, file, isAlone } of examples) {
     it(`runs: ${title}`, async () => {
-      const cwd = fileURLToPath(new URL(".", file));
-      await run(process.execPath, commandFor(fileURLToPath(file)), { cwd, timeout: 30_000 });
+      if (isAlone) return assert.ifError(await problemOf(file));
+      const isRun = (await runs).some(({ ran }) => ran.has(file.href));
+      assert.ok(isRun, "the last test tells what went wrong");
     });
   }
 
-  if (IS_DENO) {
-    it("pass the type check", async () => {
-      const files = examples.map(({ file }) => fileURLToPath(file));
-      await run(process.execPath, ["check", "--no-lock", ...files], { timeout: 60_000 });
-    });
-  }
+  it("end by themselves, and well", async () => {
+    for (const { problem } of await runs) assert.ifError(problem);
+  });
+
+  if (IS_DENO) it("pass the type check", async () => assert.ifError(await typed));
 });
