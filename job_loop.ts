@@ -6,6 +6,7 @@
  * many jobs and the next claim travel in one write.
  * @module
  */
+import { Buffer } from "node:buffer";
 import { QueueConnectionError } from "./errors.ts";
 import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
@@ -14,7 +15,7 @@ import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun, UNREADABLE } from "./job_run.ts";
 import { ProgressReporter } from "./progress_reporter.ts";
 import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
-import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
+import type { Claim, ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
 import { within } from "./telemetry.ts";
 import { type Outcome, Tally } from "./tally.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
@@ -307,7 +308,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Whether there may be work, and the one free slot is kept for a wake-up. */
   #isLastSlotArmed(): boolean {
     return this.#phase === "running" && this.#mayHaveWork && this.#unsure.size === 0 &&
-      this.#isArmed && this.#active.size + this.#claimed === this.settings.maxJobs;
+      this.#isArmed && !this.#isAsking &&
+      this.#active.size + this.#claimed === this.settings.maxJobs;
   }
 
   /** Work that came without a wake-up, a deferred job for example, must not wait for the next one. */
@@ -362,7 +364,23 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#hasBacklog = nextDueMs <= 0;
     if (this.#hasBacklog) this.#mayHaveWork = true;
     else this.#awaken(nextDueMs);
-    this.#take(claims.map((claim) => new JobRun(claim, now)));
+    const others = claims.filter((claim) => claim.starts === 1 || !this.#isHere(claim));
+    this.#take(others.map((claim) => new JobRun(claim, now)));
+  }
+
+  /**
+   * Whether a claimed job is in our hands already, since its lease ended while nothing was renewed:
+   * the event loop was blocked, or the store frozen. It goes on under the new lease; a success that
+   * is about to be recorded will be accepted as it is.
+   */
+  #isHere(claim: Claim): boolean {
+    const run = [...this.#held.values()].find((held) => isSameJob(held.claim, claim));
+    if (run === undefined || run.stopReason === "lost") return false;
+    if (!this.#active.has(run)) return run.hasSucceeded;
+    this.#held.delete(run.claim.token);
+    run.claim = { ...claim, payload: run.claim.payload };
+    this.#held.set(claim.token, run);
+    return true;
   }
 
   /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
@@ -400,6 +418,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   async #runJob(run: JobRun): Promise<void> {
     const ended = this.#recorder.encode(run, await execute(run, this));
     const { outcome } = ended;
+    run.hasSucceeded = outcome.kind === "success";
     run.telemetry?.end(outcome);
     this.#count(run, outcome);
     log.ended(run, outcome, this.settings.logResults);
@@ -453,7 +472,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
         this.settings.leaseMs,
       );
       for (const [i, run] of runs.entries()) {
-        if (!renewed[i] && this.#active.has(run)) this.#stopRun(run, "lost");
+        const isOld = run.claim !== leases[i];
+        if (!renewed[i] && !isOld && this.#active.has(run)) this.#stopRun(run, "lost");
       }
     } catch (error) {
       log.storeFailed("renew leases", error);
@@ -545,6 +565,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return this.#started >= this.settings.maxBurstJobs ||
       (!this.#mayHaveWork && this.#isEmpty);
   }
+}
+
+/** Whether a job that is held was claimed once more, and not a new one under its id. */
+function isSameJob(held: Claim, claim: Claim): boolean {
+  if (held.jobId !== claim.jobId) return false;
+  const hasBoth = held.payload && claim.payload; // It may have expired meanwhile.
+  return !hasBoth || Buffer.compare(held.payload, claim.payload) === 0;
 }
 
 /** The first try that is some function's last; a single try is not repeated, so it does not count. */

@@ -24,7 +24,7 @@ export const UNREADABLE: Omit<JobRecord, "et"> = {
 /** One try of a job. */
 export class JobRun {
   /** What shows that the job is ours. */
-  readonly claim: Claim;
+  claim: Claim;
   /** The job as it was enqueued, as far as it could be read. */
   record: JobRecord;
   /** The function's settings, if it is known. */
@@ -37,6 +37,8 @@ export class JobRun {
   readonly waitedMs: number;
   /** When it has to be stopped, or abandoned once it was; milliseconds of `performance.now()`. */
   deadline: number = Infinity;
+  /** Whether it has succeeded, which is recorded even after the lease was lost. */
+  hasSucceeded = false;
   /** How many times something was told of its progress. */
   reports = 0;
   /** What the function got as its first parameter, if it came so far. */

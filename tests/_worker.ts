@@ -89,7 +89,7 @@ export class Scene {
   async stealLeases(): Promise<Lease[]> {
     const stolen: Lease[] = [];
     await until("the stolen lease", async () => {
-      await this.#backend.endLeases(this.prefix, this.queueName);
+      await this.endLeases();
       const { claims } = await this.arq.store.claim(this.queueName, "thief", 10, 60_000);
       stolen.push(...claims);
       return stolen.length > 0;
@@ -97,10 +97,15 @@ export class Scene {
     return stolen;
   }
 
+  /** Lets all leases end, as if nobody had renewed them for long. */
+  async endLeases(): Promise<void> {
+    await this.#backend.endLeases(this.prefix, this.queueName);
+  }
+
   /** Claims what is due as a worker does that dies with it, and lets the leases end. */
   async dieWithLease(): Promise<void> {
     await this.arq.store.claim(this.queueName, "dead", 10, 60_000);
-    await this.#backend.endLeases(this.prefix, this.queueName);
+    await this.endLeases();
   }
 
   /** Says which keys the scenario leaves besides results that expire. */

@@ -48,6 +48,31 @@ scenarios("A worker whose event loop is blocked for longer than the lease", (sce
     assert.deepEqual([runs, worker.jobsComplete], [1, 3]);
   });
 
+  scenario(
+    "goes on under a new lease where it is the first to find the old one ended",
+    async (scene) => {
+      const gate = new Gate();
+      let signal: AbortSignal | undefined;
+      const wait = async (ctx: JobContext) => {
+        signal = ctx.signal;
+        await gate.pass();
+        return `try ${ctx.jobTry}`;
+      };
+      const { worker } = scene.start({ functions: { wait, one }, pollDelay: 20 });
+      const job = await scene.arq.enqueueJob("wait");
+      await gate.reached();
+      await scene.endLeases();
+      await until("it is claimed again", async () => {
+        const { locked } = await scene.arq.store.lookUp(scene.queueName, job.jobId, false);
+        return locked;
+      });
+      assert.equal(await scene.arq.call("one", [], { timeout: 5_000 }), 1);
+      gate.open();
+      assert.equal(await job.result({ timeout: 5_000 }), "try 1");
+      assert.deepEqual([signal?.aborted, gate.arrived, worker.jobsComplete], [false, 1, 2]);
+    },
+  );
+
   scenario("loses a failure that comes late to whoever has the job by then", async (scene) => {
     const gate = new Gate();
     const first = scene.start({
@@ -58,8 +83,7 @@ scenarios("A worker whose event loop is blocked for longer than the lease", (sce
         },
         one,
       },
-      lease: LEASE_MS,
-      pollDelay: 20,
+      pollDelay: 20, // but no renewal comes in between
     });
     const job = await scene.arq.enqueueJob("stall");
     await gate.reached();

@@ -343,6 +343,23 @@ describe("A worker on Redis", () => {
     assert.equal(await job.result({ timeout: 5_000 }), "hello");
   });
 
+  it("wakes nobody while a claim for all its slots is under way", async () => {
+    await using own = await startRedis();
+    await using arq = await createPool(own.url, { prefix: randomPrefix() });
+    const settings = { functions: { hello }, connection: own.url, prefix: arq.store.prefix };
+    await using _running = start(new Worker({ ...settings, pollDelay: 10 }));
+    await arq.call("hello", [], { timeout: 5_000 });
+    await arq.redis.sendCommand(["CONFIG", "RESETSTAT"]);
+    for (let i = 0; i < 5; i++) {
+      own.kill("SIGSTOP");
+      await pause(100); // several looks come while one waits for its reply
+      own.kill("SIGCONT");
+      await arq.redis.sendCommand(["PING"]);
+    }
+    const stats = String(await arq.redis.sendCommand(["INFO", "commandstats"]));
+    assert.doesNotMatch(stats, /cmdstat_rpush/);
+  });
+
   it("goes on after SCRIPT FLUSH", async () => {
     await using arq = await createPool(server.url, { prefix: randomPrefix() });
     await using _running = start(new Worker({ functions: { hello }, connection: arq }));
