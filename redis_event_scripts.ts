@@ -2,7 +2,7 @@
  * The Lua for watching jobs; keys and first argument as in `redis_prelude.ts`.
  * @module
  */
-import { PROGRESS_KEEP_MS, script, TELL } from "./redis_prelude.ts";
+import { PROGRESS_KEEP_MS, script } from "./redis_prelude.ts";
 import { LOOK_UP } from "./redis_scripts.ts";
 
 /**
@@ -29,7 +29,7 @@ return known
  *
  * Nothing is done for a lease that is lost.
  */
-const REPORT = TELL + String.raw`
+const REPORT = String.raw`
 local keep = ARGV[2] + ${PROGRESS_KEEP_MS}
 for i = 3, #ARGV, 6 do
   local id, starts, nth, value = ARGV[i], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]

@@ -55,7 +55,7 @@ export function doneChannel(prefix: string, jobId: string): string {
   return `${prefix}done:${/^([^@]+)@/.exec(jobId)?.[1] ?? jobId}`;
 }
 
-/** The channel on which the steps of a queue's watched jobs are told; `TELL` has the messages. */
+/** The channel on which the steps of a queue's watched jobs are told; `redis_prelude.ts` has the messages. */
 export function newsChannel(queueName: string): string {
   return `${queueName}:events`;
 }

@@ -127,7 +127,7 @@ interface Message {
   readonly value: Uint8Array;
 }
 
-/** Takes a message apart; `doneChannel` and `TELL` say what it is made of. */
+/** Takes a message apart; `doneChannel` and `redis_prelude.ts` say what it is made of. */
 function readMessage(message: Uint8Array): Message {
   const colon = message.indexOf(0x3a);
   const fields = decoder.decode(message.subarray(0, colon)).split(",");

@@ -1,5 +1,6 @@
 /**
- * What all scripts begin with: the names of keys, the clock, and what several of them do.
+ * What scripts begin with: the names of keys, the clock, and what several of them do. Each gets of
+ * that what it uses.
  *
  * All scripts take the same keys (see `scriptKeys` in `redis_keys.ts`) and the key prefix as first
  * argument; `now` is Redis's own clock in milliseconds.
@@ -15,12 +16,17 @@ export interface Script {
   readonly sha: string;
 }
 
+/** What a job has reported is kept this much longer than the lease it is renewed with. */
+export const PROGRESS_KEEP_MS = 600_000;
+
+/** Each part begins with `local` in the first column, and uses only those before it. */
 const PRELUDE = String.raw`
 local call, format = redis.call, string.format
 local QUEUE, WAKE, ABORT, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix = ARGV[1]
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function milliseconds(time) return time[1] * 1000 + math.floor(time[2] / 1000) end
+local now = milliseconds(call('TIME'))
 
 local function job_key(id) return prefix .. 'job:' .. id end
 local function lock_key(id) return prefix .. 'in-progress:' .. id end
@@ -51,7 +57,7 @@ local function wake()
   if type(waiting) ~= 'number' then call('DEL', WAKE)
   elseif waiting > 0 then return end
   call('RPUSH', WAKE, '1')
-  call('PEXPIRE', WAKE, 5000)
+  call('PEXPIRE', WAKE, '5000')
 end
 
 -- The score of the first entry that is not due yet, or false.
@@ -70,7 +76,7 @@ end
 local function note_ends(outcome, entries)
   if #entries == 0 then return end
   redis.pcall('ZADD', ops_key(outcome), unpack(entries))
-  redis.pcall('PEXPIRE', ops_key(outcome), 604800000)
+  redis.pcall('PEXPIRE', ops_key(outcome), '604800000')
 end
 
 -- Is the job still held under this token? A lock that expired while nobody else took the job (the
@@ -87,9 +93,11 @@ end
 -- A full server checks memory at a script's first write only: begin with one that frees.
 local function write_even_when_full() call('ZREM', LEASES, '') end
 
+-- Only what was started can have been handed back.
+local function handbacks_of(id) return count_of(call('MGET', handbacks_key(id))[1]) end
+
 local function count_handback(id)
-  local count = count_of(call('MGET', handbacks_key(id))[1])
-  call('SET', handbacks_key(id), format('%d', count + 1), 'EX', 88400)
+  call('SET', handbacks_key(id), format('%d', handbacks_of(id) + 1), 'EX', '88400')
 end
 
 -- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
@@ -104,16 +112,11 @@ local function return_to_queue(id, score, due)
   call('DEL', lock_key(id))
   call('ZADD', QUEUE, 'XX', due, id)
 end
-`;
 
-/**
- * Tells a step of a job that is watched: those are the members of the set `watched`, by the time
- * until which somebody asked for it. A step more or less told does no harm.
- *
- * A message is `kind,now,starts,number,length of the id in bytes:`, the id, and the value; the
- * number is that of a report, or the time until which the job waits.
- */
-export const TELL: string = String.raw`
+-- Tells a step of a job that is watched: those are the members of the set "watched", by the time
+-- until which somebody asked for it. A step more or less told does no harm. A message is
+-- "kind,now,starts,number,length of the id in bytes:", the id, and the value; the number is that of
+-- a report, or the time until which the job waits.
 local function tell(kind, id, starts, number, value)
   local head = format('%s,%.0f,%d,%s,%d:', kind, now, starts, number, #id)
   redis.pcall('PUBLISH', QUEUE .. ':events', head .. id .. (value or ''))
@@ -124,11 +127,23 @@ local function tell_watchers(kind, id, starts, number, value)
 end
 `;
 
-/** What a job has reported is kept this much longer than the lease it is renewed with. */
-export const PROGRESS_KEEP_MS = 600_000;
+const PARTS = PRELUDE.split(/^(?=local )/m).map((source) => ({
+  source: withoutComments(source),
+  names: /^local (?:function )?(\w+(?:, \w+)*)/.exec(source)?.[1]?.split(", ") ?? [],
+}));
 
-/** A script behind the prelude, which names the keys and has what all share. */
+/**
+ * A script, behind what it uses of the prelude: the server builds all of that anew for each call,
+ * which is a good part of the time that a call for one job takes.
+ */
 export function script(source: string): Script {
-  const whole = PRELUDE + source;
+  const whole = PARTS.reduceRight((rest, part) => {
+    const isUsed = part.names.some((name) => new RegExp(`\\b${name}\\b`).test(rest));
+    return isUsed ? part.source + rest : rest;
+  }, withoutComments(source));
   return { source: whole, sha: createHash("sha1").update(whole).digest("hex") };
+}
+
+function withoutComments(source: string): string {
+  return source.replace(/^ *--.*\n/gm, "");
 }

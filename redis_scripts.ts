@@ -9,7 +9,7 @@
  * `<original score>:<id>` with the same end. Whoever shows the token owns the job.
  * @module
  */
-import { PROGRESS_KEEP_MS, script, TELL } from "./redis_prelude.ts";
+import { PROGRESS_KEEP_MS, script } from "./redis_prelude.ts";
 
 /**
  * Accepts jobs, all or none.
@@ -122,8 +122,8 @@ return replies
  * result is removed; if due work is left, the next worker is woken. While the queue is paused, and
  * for a holder that has left, nothing is taken; only the latter passes its wake-up on.
  */
-const CLAIM = TELL + String.raw`
-local token, lease, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+const CLAIM = String.raw`
+local token, lease, limit = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now_text, lease_end = format('%.0f', now), format('%.0f', now + lease + 5)
 local last_try = tonumber(ARGV[5]) or math.huge
 local reply, filled, taken, next_due = {}, 3, 0, false
@@ -153,27 +153,27 @@ local function take_all(ids, scores, suspect)
   if count == 0 then return end
   write_even_when_full()
   local keys = {}
-  for i, id in ipairs(ids) do
-    keys[i], keys[count + i], keys[2 * count + i] = job_key(id), starts_key(id), handbacks_key(id)
-  end
+  for i, id in ipairs(ids) do keys[i], keys[count + i] = job_key(id), starts_key(id) end
   local values = call('MGET', unpack(keys))
   local aborts = has_marks and redis.pcall('ZMSCORE', ABORT, unpack(ids)) or {}
   local watched = has_marks and redis.pcall('ZMSCORE', ops_key('watched'), unpack(ids)) or {}
   local queue_entries, lease_entries, entered = {}, {}, 0
   local suspicion = suspect and ',1' or ',0'
   for i, id in ipairs(ids) do
-    local payload, starts, handbacks = values[i], values[count + i], values[2 * count + i]
+    local payload, starts, handbacks = values[i], values[count + i], '0'
     if payload or not drop_if_ended(id) then
       if not payload and call('EXISTS', job_key(id)) == 1 then payload = 0 end
-      starts = starts and format('%d', count_of(starts) + 1) or '1'
+      if starts then
+        starts = format('%d', count_of(starts) + 1)
+        handbacks = format('%d', handbacks_of(id))
+      else starts = '1' end
       call('SET', lock_key(id), token .. ':' .. id, 'PX', lease)
-      call('SET', starts_key(id), starts, 'EX', 88400)
+      call('SET', starts_key(id), starts, 'EX', '88400')
       queue_entries[entered + 1], queue_entries[entered + 2] = lease_end, id
       lease_entries[entered + 1] = lease_end
       lease_entries[entered + 2] = lease_member(id, scores[i])
       entered = entered + 2
       reply[filled + 1], reply[filled + 2], reply[filled + 3] = id, scores[i], payload
-      handbacks = handbacks and format('%d', count_of(handbacks)) or '0'
       reply[filled + 4] = starts .. ',' .. handbacks .. (aborts[i] and ',1' or ',0') .. suspicion
       filled = filled + 4
       taken = taken + 1
@@ -188,8 +188,7 @@ end
 
 -- The try that a claim would begin, where hand-backs do not count.
 local function next_try(id)
-  local counts = call('MGET', starts_key(id), handbacks_key(id))
-  return count_of(counts[1]) + 1 - count_of(counts[2])
+  return count_of(call('MGET', starts_key(id))[1]) + 1 - handbacks_of(id)
 end
 
 -- Takes orphans, of suspects one at the most; returns the ids of those that it leaves.
@@ -274,7 +273,7 @@ return reply
  * Replies a string with "1" for a renewed and "0" for a lost lease each.
  */
 const RENEW = String.raw`
-local lease = tonumber(ARGV[2])
+local lease = ARGV[2]
 local lease_end = format('%.0f', now + lease + 5)
 write_even_when_full()
 local replies = {}
@@ -397,7 +396,7 @@ return table.concat(replies)
  *
  * Replies a string with "1" done, "0" refused, "2" done but the job expires before it is due, each.
  */
-const GIVE_BACK = TELL + String.raw`
+const GIVE_BACK = String.raw`
 write_even_when_full()
 local replies = {}
 for i = 3, #ARGV, 6 do
@@ -406,7 +405,7 @@ for i = 3, #ARGV, 6 do
   if is_mine(id, ARGV[i + 1], score) then
     local due = delay == '' and score or format('%.0f', now + tonumber(delay))
     return_to_queue(id, score, due)
-    call('SET', starts_key(id), ARGV[i + 4], 'EX', 88400)
+    call('SET', starts_key(id), ARGV[i + 4], 'EX', '88400')
     if ARGV[i + 5] == '1' then count_handback(id) end
     wake_for(tonumber(due))
     tell_watchers('retried', id, ARGV[i + 4], due)
@@ -427,7 +426,7 @@ return table.concat(replies)
  *
  * Replies how many it released.
  */
-const RELEASE_UNKNOWN = TELL + String.raw`
+const RELEASE_UNKNOWN = String.raw`
 write_even_when_full()
 local holder, known, released = ARGV[2], {}, 0
 for i = 3, #ARGV do known[ARGV[i]] = true end
