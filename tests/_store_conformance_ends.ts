@@ -76,6 +76,7 @@ export function describeEnds(name: string, bench: OpenBench): void {
       assert.equal((await b.store.finish(b.queue, ends))[0], "done");
       assert.equal(await b.resultOf("a"), "result of a");
       assert.equal(await b.resultOf("b"), "result of b");
+      await eventually(() => heard.length > 0, "the end is told"); // from node to node on a Cluster
       await b.settle();
       assert.deepEqual(heard, ["result of a"]);
     });

@@ -55,10 +55,10 @@ describe("SQLite file shared by processes", () => {
   it("runs every job once, whoever takes it", async () => {
     using folder = new Folder();
     await using arq = await createPool(folder.url());
-    await using first = startChild("work", [folder.url()]);
+    await using first = startChild("share", [folder.url()]);
     await using second = IS_DENO
-      ? startBunChild(findBun(), "work", [folder.url()])
-      : startChild("work", [folder.url()]);
+      ? startBunChild(findBun(), "share", [folder.url()])
+      : startChild("share", [folder.url()]);
     const requests = Array.from({ length: 1_000 }, () => ({ name: "work" as const }));
     const jobs = await arq.enqueueJobs(requests);
     await Promise.all(jobs.map((job) => job?.result({ timeout: 20_000 })));
