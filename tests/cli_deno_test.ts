@@ -3,9 +3,10 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { createServer } from "node:http";
 import process from "node:process";
-import { describe, it } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { createPool } from "../client.ts";
 import { Cli, IS_DENO, openScene, Project, ROOT, RUN, runCli, SETTINGS, startCli } from "./_cli.ts";
+import { callCli } from "./_cli_call.ts";
 import { testRedisUrl } from "./_redis.ts";
 
 // Where no permission is named, Deno's node:child_process adds -A.
@@ -82,21 +83,15 @@ function describePermissions(): void {
       "tasks.ts": "export const functions = { one: () => 1 };",
     });
     const args = ["worker", project.path("settings.ts"), "--url", scene.url];
-    assert.deepEqual(await followAdvice(args), [
-      `--allow-read=${project.folder}`,
-      await netFlag(),
-    ]);
     const library = ["worker", SETTINGS, "--url", scene.url];
-    assert.deepEqual(await followAdvice(library), [
-      `--allow-read=${ROOT}tests/fixtures`,
-      `--allow-read=${ROOT.replace(/\/$/, "")}`,
-      await netFlag(),
-    ]);
     const watching = [...args, "--watch", project.folder];
-    assert.deepEqual(await followAdvice(watching), [
-      `--allow-read=${ROOT.replace(/\/$/, "")}`,
-      `--allow-read=${project.folder}`,
-      await netFlag(),
+    const readProject = `--allow-read=${project.folder}`;
+    const readLibrary = `--allow-read=${ROOT.replace(/\/$/, "")}`;
+    const net = await netFlag();
+    assert.deepEqual(await Promise.all([args, library, watching].map(followAdvice)), [
+      [readProject, net],
+      [`--allow-read=${ROOT}tests/fixtures`, readLibrary, net],
+      [readLibrary, readProject, net],
     ]);
   });
 
@@ -121,6 +116,16 @@ function describePermissions(): void {
 }
 
 function describeRemote(): void {
+  let server: Awaited<ReturnType<typeof serveSources>>;
+  let cache: Project; // what one test has loaded is there for the next
+  before(async () => {
+    server = await serveSources();
+    cache = makeCache();
+  });
+  after(async () => {
+    cache[Symbol.dispose]();
+    await server[Symbol.asyncDispose]();
+  });
   const REMOTE_SETTINGS = (library: string) => `
     import { cron, func, Retry, type JobContext } from "${library}";
     async function again(ctx: JobContext): Promise<string> {
@@ -135,9 +140,7 @@ function describeRemote(): void {
   `;
 
   it("runs settings that import another copy of the library", async () => {
-    await using server = await serveSources();
     await using scene = await openScene();
-    using cache = makeCache();
     using project = new Project({ "settings.ts": REMOTE_SETTINGS(`${server.url}/second/mod.ts`) });
     const job = await scene.arq.enqueueJob("again", []);
     const options = {
@@ -172,10 +175,8 @@ function describeRemote(): void {
   });
 
   it("runs functions in processes of their own, with the program's configuration", async () => {
-    await using server = await serveSources();
     await using scene = await openScene();
     await using arq = await createPool(scene.url);
-    using cache = makeCache();
     const library = `${server.url}/first/mod.ts`;
     using project = new Project({
       "deno.json": JSON.stringify({ imports: { "@arq/arq": library, answer: "./answer.ts" } }),
@@ -219,10 +220,8 @@ function describeRemote(): void {
   });
 
   it("loads settings from the network", async () => {
-    await using server = await serveSources();
     await using scene = await openScene();
-    using cache = makeCache();
-    const settings = `${server.url}/copy/tests/fixtures/cli_settings.ts#bursting`;
+    const settings = `${server.url}/second/tests/fixtures/cli_settings.ts#bursting`;
     const job = await scene.arq.enqueueJob("again", []);
     const args = ["worker", settings, "--url", scene.url];
     const env = { DENO_DIR: cache.folder };
@@ -245,7 +244,7 @@ if (IS_DENO) {
 } else {
   describe("arq worker, in Bun,", () => {
     it("says that it loads no settings from the network", async () => {
-      const { code, stderr } = await runCli(["worker", "https://example.invalid/settings.ts"]);
+      const { code, stderr } = await callCli(["worker", "https://example.invalid/settings.ts"]);
       assert.match(
         stderr,
         /^arq: cannot load https:.*: only Deno loads modules over the network\n$/,

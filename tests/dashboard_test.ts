@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { createPool } from "../client.ts";
 import { dashboard, type DashboardOptions } from "../dashboard.ts";
 import { HOSTILE, LOCAL, Stage, Visitor } from "./_dashboard.ts";
@@ -284,28 +284,6 @@ describe("dashboard's buttons", () => {
     assert.equal(await post({ origin: "https://arq.example", host: "arq.example" }), 303);
   });
 
-  it("are not there, and do nothing, where it is read-only", async () => {
-    await using stage = await Stage.open();
-    await stage.fill();
-    const writable = new Visitor(dashboard(stage.arq));
-    const visitor = new Visitor(dashboard(stage.arq, { readOnly: true }));
-    const { token, cookie } = await writable.token();
-    for (const path of [...PAGES, "/jobs?status=failed", "/job?id=bad", "/job?id=running"]) {
-      const response = await visitor.get(path);
-      assert.equal(response.headers.get("set-cookie"), null);
-      assert.doesNotMatch(await response.text(), /method="post"|name="token"/);
-    }
-    const targets = [["/", "pause"], ["/job?id=bad", "retry"], [
-      "/jobs?status=failed",
-      "retry-all",
-    ]];
-    for (const [path = "", action = ""] of targets) {
-      assert.equal((await visitor.post(path, { action, token, cookie })).status, 403);
-    }
-    const bad = await stage.arq.jobView("bad");
-    assert.deepEqual([bad?.status, (await stage.arq.stats()).paused], ["failed", false]);
-  });
-
   it("say what they have done, in words that no link can choose", async () => {
     await using stage = await Stage.open();
     await stage.fill();
@@ -339,10 +317,35 @@ describe("dashboard's buttons", () => {
   });
 });
 
-describe("dashboard's list of jobs", () => {
-  it("finds by status, function, id, argument and error, page by page", async () => {
-    await using stage = await Stage.open();
+describe("dashboard of a queue with jobs", () => {
+  let stage: Stage;
+  before(async () => {
+    stage = await Stage.open();
     await stage.fill();
+  });
+  after(() => stage[Symbol.asyncDispose]());
+
+  it("has no buttons, and does nothing, where it is read-only", async () => {
+    const writable = new Visitor(dashboard(stage.arq));
+    const visitor = new Visitor(dashboard(stage.arq, { readOnly: true }));
+    const { token, cookie } = await writable.token();
+    for (const path of [...PAGES, "/jobs?status=failed", "/job?id=bad", "/job?id=running"]) {
+      const response = await visitor.get(path);
+      assert.equal(response.headers.get("set-cookie"), null);
+      assert.doesNotMatch(await response.text(), /method="post"|name="token"/);
+    }
+    const targets = [["/", "pause"], ["/job?id=bad", "retry"], [
+      "/jobs?status=failed",
+      "retry-all",
+    ]];
+    for (const [path = "", action = ""] of targets) {
+      assert.equal((await visitor.post(path, { action, token, cookie })).status, 403);
+    }
+    const bad = await stage.arq.jobView("bad");
+    assert.deepEqual([bad?.status, (await stage.arq.stats()).paused], ["failed", false]);
+  });
+
+  it("finds by status, function, id, argument and error, page by page", async () => {
     const visitor = new Visitor(dashboard(stage.arq));
     const ids = async (query: Record<string, string>) => {
       const text = await (await visitor.get(`/jobs?${new URLSearchParams(query)}`)).text();
@@ -366,12 +369,8 @@ describe("dashboard's list of jobs", () => {
     assert.deepEqual([jobs(first), jobs(second)], [50, 11]);
     assert.match(second, />First page</);
   });
-});
 
-describe("dashboard's page of a job", () => {
-  it("shows its life, what it got, and what became of it, as text that does nothing", async () => {
-    await using stage = await Stage.open();
-    await stage.fill();
+  it("shows the life of a job, what it got, and what became of it, as text that does nothing", async () => {
     const visitor = new Visitor(dashboard(stage.arq));
     const page = async (id: string) => {
       const response = await visitor.get(`/job?${new URLSearchParams({ id })}`);
@@ -410,7 +409,7 @@ describe("dashboard's live numbers", () => {
       Array.from({ length: 20 }, async () => (await visitor.get("/live")).body?.getReader()),
     );
     await Promise.all(PAGES.map((path) => visitor.get(path)));
-    await eventually(() => looks.length >= 3, "three looks");
+    await eventually(() => looks.length >= 2, "two looks");
     const gaps = looks.slice(1).map((at, i) => at - (looks[i] ?? 0));
     assert.ok(Math.min(...gaps) > 990, String(gaps));
     for (const stream of streams) await stream?.cancel();
