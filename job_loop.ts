@@ -1,21 +1,21 @@
 /**
- * The worker's engine: claims jobs, runs them, records how they ended, and renews their leases.
+ * The worker's engine: claims jobs, runs them, and records how they ended.
  *
  * Everything that happens (a job ends, a wake-up, a timer) only notes what is to be done and takes
  * a *turn*. While jobs are running a turn comes once the event loop is free, so that the ends of
  * many jobs and the next claim travel in one write.
  * @module
  */
-import { Buffer } from "node:buffer";
 import { QueueConnectionError } from "./errors.ts";
 import { callHook, execute, type Executor } from "./execution.ts";
 import type { JobOutcome } from "./functions.ts";
+import { HeldJobs } from "./held_jobs.ts";
 import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun, UNREADABLE } from "./job_run.ts";
 import { ProgressReporter } from "./progress_reporter.ts";
-import { atMost, LONGEST_TIMER_MS, sleep } from "./sleep.ts";
-import type { Claim, ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
+import { atMost, sleep } from "./sleep.ts";
+import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
 import { within } from "./telemetry.ts";
 import { type Outcome, Tally } from "./tally.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
@@ -62,9 +62,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   readonly onFailure: ((jobId: string, error: unknown) => void) | undefined;
   readonly #store: Store;
   readonly #holder: string = crypto.randomUUID().slice(-12);
-  /** Runs whose lease we hold: those whose function runs, and those whose end is not recorded. */
-  readonly #held: Map<string, JobRun> = new Map();
-  readonly #active: Set<JobRun> = new Set();
+  readonly #jobs: HeldJobs;
   /** A running job that may have killed its workers: no other such is put beside it at first. */
   #suspect: JobRun | undefined;
   readonly #lastTry: number | undefined;
@@ -98,10 +96,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   readonly #unsure: Set<string> = new Set();
   #turnAsked = false;
   #clockOffset: number | undefined;
-  #renewedAt: number = performance.now();
   #dueTimer: ReturnType<typeof setTimeout> | undefined;
-  #deadlineTimer: ReturnType<typeof setTimeout> | undefined;
-  #deadline = Infinity;
 
   /** Takes the worker's settings and processes, the state that `onStartup` has filled, and who hears of failures. */
   constructor(
@@ -116,8 +111,9 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.onFailure = onFailure;
     this.#store = settings.client.store;
     this.#lastTry = firstLastTry(settings);
+    this.#jobs = new HeldJobs(settings);
     this.#recorder = new JobRecorder(settings, {
-      onGone: (run) => this.#held.delete(run.claim.token),
+      onGone: (run) => this.#jobs.remove(run),
       onProgress: () => this.#onRecorded(),
     });
     this.#reporter = new ProgressReporter(settings);
@@ -125,7 +121,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** The jobs that are running, the longest first. */
   get runs(): readonly JobRun[] {
-    return [...this.#active];
+    return [...this.#jobs.running];
   }
 
   /** Grows with each job that starts or ends. */
@@ -135,7 +131,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** How many jobs are running. */
   get ongoing(): number {
-    return this.#active.size;
+    return this.#jobs.running.size;
   }
 
   /** The store's time, epoch milliseconds; undefined until it has answered once. */
@@ -151,12 +147,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
   async run(): Promise<void> {
     const { pollDelayMs, leaseMs } = this.settings;
     const ticks = setInterval(() => this.#tick(), pollDelayMs);
-    const renewals = setInterval(() => this.#renew(), leaseMs / 3);
+    const renewals = setInterval(() => this.#jobs.renew(), leaseMs / 3);
     using _reconnects = this.#store.onReconnect(() => {
       this.#unsure.add(this.#holder);
       this.#recorder.retry();
     });
     using _closing = this.#store.onClose(() => this.#onClose());
+    using _jobs = this.#jobs;
     using _recorder = this.#recorder;
     using _reporter = this.#reporter;
     using listener = new WakeListener(this.#store.openWakeLine(this.settings.queueName), this);
@@ -169,7 +166,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
       clearInterval(ticks);
       clearInterval(renewals);
       clearTimeout(this.#dueTimer);
-      clearTimeout(this.#deadlineTimer);
       this.#stopped.abort();
     }
     listener[Symbol.dispose]();
@@ -188,7 +184,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     // What is given back must not come to us again by a wake-up.
     await Promise.all([atMost(waitMs, this.#done.promise), atMost(DISARM_MS, this.#disarm())]);
     this.#phase = "ending";
-    for (const run of this.#active) this.#stopRun(run, "shutdown");
+    this.#jobs.stopAll();
     this.#recorder.close();
     this.#askForTurn();
     await atMost(this.settings.abortGraceMs + SHUTDOWN_LIMIT_MS, this.#done.promise);
@@ -219,42 +215,18 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Notes the time by which a run must end. */
   onDeadline(run: JobRun): void {
-    if (run.deadline >= this.#deadline) return;
-    this.#deadline = run.deadline;
-    clearTimeout(this.#deadlineTimer);
-    const delay = Math.min(run.deadline - performance.now(), LONGEST_TIMER_MS);
-    this.#deadlineTimer = setTimeout(() => this.#enforceDeadlines(), Math.max(0, delay));
+    this.#jobs.onDeadline(run);
   }
 
   /** Takes what a function tells of its progress, until its end is to be recorded. */
   onProgress(run: JobRun, value: unknown): void {
-    if (this.#active.has(run)) this.#reporter.report(run, value);
-  }
-
-  #enforceDeadlines(): void {
-    const now = performance.now();
-    this.#deadline = Infinity;
-    for (const run of this.#active) {
-      if (run.deadline <= now) {
-        if (run.stopReason === undefined) run.stop("timeout", this.settings.abortGraceMs);
-        else {
-          log.abandoned(run);
-          run.abandon();
-        }
-      }
-      this.onDeadline(run);
-    }
-  }
-
-  #stopRun(run: JobRun, reason: "abort" | "shutdown" | "lost"): void {
-    run.stop(reason, this.settings.abortGraceMs);
-    this.onDeadline(run);
+    if (this.#jobs.running.has(run)) this.#reporter.report(run, value);
   }
 
   /** Every `pollDelay`: the safety net for wake-ups, and the look at aborts. */
   #tick(): void {
     this.#mayHaveWork = true;
-    if (this.settings.allowAbortJobs && this.#active.size > 0) void this.#findAborts();
+    if (this.settings.allowAbortJobs) void this.#jobs.stopAborted();
     this.#turn();
   }
 
@@ -268,7 +240,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #turn(): void {
-    if (performance.now() - this.#renewedAt > this.settings.leaseMs / 2) this.#renew();
+    this.#jobs.renewIfLate();
     this.#recorder.flush();
     if (this.#unsure.size > 0 && !this.#isAsking && this.#phase === "running") {
       void this.#releaseUnknown();
@@ -294,9 +266,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** How many more jobs may be taken. */
   #room(): number {
     const { maxJobs, maxBurstJobs, burst } = this.settings;
-    const free = maxJobs - this.#active.size - this.#claimed;
-    const unrecorded = this.#held.size - this.#active.size;
-    if (unrecorded >= 2 * maxJobs) return 0;
+    const free = maxJobs - this.ongoing - this.#claimed;
+    if (this.#jobs.unrecorded >= 2 * maxJobs) return 0;
     return burst ? Math.min(free, maxBurstJobs - this.#started - this.#claimed) : free;
   }
 
@@ -308,8 +279,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Whether there may be work, and the one free slot is kept for a wake-up. */
   #isLastSlotArmed(): boolean {
     return this.#phase === "running" && this.#mayHaveWork && this.#unsure.size === 0 &&
-      this.#isArmed && !this.#isAsking &&
-      this.#active.size + this.#claimed === this.settings.maxJobs;
+      this.#isArmed && !this.#isAsking && this.ongoing + this.#claimed === this.settings.maxJobs;
   }
 
   /** Work that came without a wake-up, a deferred job for example, must not wait for the next one. */
@@ -364,31 +334,15 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#hasBacklog = nextDueMs <= 0;
     if (this.#hasBacklog) this.#mayHaveWork = true;
     else this.#awaken(nextDueMs);
-    const others = claims.filter((claim) => claim.starts === 1 || !this.#isHere(claim));
+    const others = claims.filter((claim) => claim.starts === 1 || !this.#jobs.adopt(claim));
     this.#take(others.map((claim) => new JobRun(claim, now)));
-  }
-
-  /**
-   * Whether a claimed job is in our hands already, since its lease ended while nothing was renewed:
-   * the event loop was blocked, or the store frozen. It goes on under the new lease; a success that
-   * is about to be recorded will be accepted as it is.
-   */
-  #isHere(claim: Claim): boolean {
-    const run = [...this.#held.values()].find((held) => isSameJob(held.claim, claim));
-    if (run === undefined || run.stopReason === "lost") return false;
-    if (!this.#active.has(run)) return run.hasSucceeded;
-    this.#held.delete(run.claim.token);
-    run.claim = { ...claim, payload: run.claim.payload };
-    this.#held.set(claim.token, run);
-    return true;
   }
 
   /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
   #take(runs: readonly JobRun[]): void {
     this.#started += runs.length;
     for (const run of runs) {
-      this.#held.set(run.claim.token, run);
-      this.#active.add(run);
+      this.#jobs.add(run);
       if (run.claim.isSuspect) this.#suspect = run;
     }
     if (!this.#hasBacklog) return this.#start(runs);
@@ -433,18 +387,18 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #end(ended: Ended): void {
-    this.#active.delete(ended.run);
+    this.#jobs.end(ended.run);
     if (this.#suspect === ended.run) {
       this.#suspect = undefined;
       this.#mayHaveWork = true;
     }
     this.#recorder.add(ended);
-    if (this.#active.size === 0) this.#turn();
+    if (this.ongoing === 0) this.#turn();
     else this.#askForTurn();
   }
 
   #onRecorded(): void {
-    if (this.settings.burst && this.#active.size === 0) this.#mayHaveWork = true;
+    if (this.settings.burst && this.ongoing === 0) this.#mayHaveWork = true;
     this.#askForTurn();
   }
 
@@ -460,43 +414,11 @@ export class JobLoop implements Executor, Counters, Sleeper {
     } else this.jobsRetried++;
   }
 
-  async #renew(): Promise<void> {
-    this.#renewedAt = performance.now();
-    const runs = [...this.#held.values()];
-    if (runs.length === 0) return;
-    try {
-      const leases = runs.map(({ claim }) => claim);
-      const renewed = await this.#store.renew(
-        this.settings.queueName,
-        leases,
-        this.settings.leaseMs,
-      );
-      for (const [i, run] of runs.entries()) {
-        const isOld = run.claim !== leases[i];
-        if (!renewed[i] && !isOld && this.#active.has(run)) this.#stopRun(run, "lost");
-      }
-    } catch (error) {
-      log.storeFailed("renew leases", error);
-    }
-  }
-
-  async #findAborts(): Promise<void> {
-    const runs = [...this.#active];
-    try {
-      const asked = await this.#store.findAborts(runs.map(({ claim }) => claim.jobId));
-      for (const run of runs) {
-        if (asked.has(run.claim.jobId) && this.#active.has(run)) this.#stopRun(run, "abort");
-      }
-    } catch (error) {
-      log.storeFailed("look for aborts", error);
-    }
-  }
-
   /** After a lost reply, jobs may have been claimed that we never heard of. */
   async #releaseUnknown(): Promise<void> {
     this.#isAsking = true;
     try {
-      const known = [...this.#held.values()].map(({ claim }) => claim);
+      const known = this.#jobs.claims;
       for (const holder of this.#unsure) {
         // Its claim may still wait in the server, behind a connection that is lost to us only.
         if (holder !== this.#holder) await this.#listener?.disarm(holder);
@@ -559,19 +481,12 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #isDone(): boolean {
-    if (this.#active.size > 0 || this.#isAsking || !this.#recorder.isAtRest) return false;
+    if (this.ongoing > 0 || this.#isAsking || !this.#recorder.isAtRest) return false;
     if (this.#phase !== "running") return true;
     if (!this.settings.burst) return false;
     return this.#started >= this.settings.maxBurstJobs ||
       (!this.#mayHaveWork && this.#isEmpty);
   }
-}
-
-/** Whether a job that is held was claimed once more, and not a new one under its id. */
-function isSameJob(held: Claim, claim: Claim): boolean {
-  if (held.jobId !== claim.jobId) return false;
-  const hasBoth = held.payload && claim.payload; // It may have expired meanwhile.
-  return !hasBoth || Buffer.compare(held.payload, claim.payload) === 0;
 }
 
 /** The first try that is some function's last; a single try is not repeated, so it does not count. */
