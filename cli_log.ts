@@ -51,9 +51,10 @@ export async function setUpLog(
   });
 }
 
-/** Hides user name and password of every connection string in `text`. */
+/** Hides user names and passwords of every connection string in `text`. */
 export function hideSecrets(text: string): string {
-  return text.replace(/([a-z+]+:\/\/)[^\s"'`]*@/gi, "$1***@");
+  return text.replace(/([a-z+]+:\/\/)[^\s"'`]*@/gi, "$1***@")
+    .replace(/(\bsentinelPassword=)[^\s"'`&]*/g, "$1***");
 }
 
 /** Says on standard error why a command failed: one line, and what there is more on lines of its own. */

@@ -334,7 +334,7 @@ export class RedisConnection {
   #explain(thrown: unknown): Error {
     const error = underlying(thrown);
     if (error instanceof QueueConnectionError || error instanceof SettingsError) return error;
-    const { address, timeoutMs } = this.#target;
+    const { address, timeoutMs, kind } = this.#target;
     if (this.#closed) return new QueueConnectionError(`The connection to ${address} is closed`);
     // The client of a call is given up when another call on it has waited in vain.
     const isSilence = error instanceof NoReplyError || error instanceof DisconnectsClientError;
@@ -342,7 +342,7 @@ export class RedisConnection {
     const reason = isSilence ? this.#lastError : error;
     const text = reason === undefined
       ? `no reply within ${limitMs / 1_000} s`
-      : reasonOf(reason, address);
+      : reasonOf(reason, address, kind === "sentinel");
     const refused = firstWord(reason) !== undefined && !isPassing(reason, true);
     return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error, refused });
   }

@@ -21,7 +21,8 @@ const SCHEMES = ["redis", "rediss", "unix", "redis+sentinel", "redis+cluster"];
  * Reads a connection string: `redis://user:password@host:port/db`, `rediss://` for TLS,
  * `unix:///path/to/socket`, `redis+sentinel://host:port,host:port/NAME`,
  * `redis+cluster://host:port,host:port`. The query may set `db`, `prefix`, `timeout`,
- * `connTimeout`, `connRetries` and `connRetryDelay`, durations in milliseconds.
+ * `connTimeout`, `connRetries` and `connRetryDelay`, durations in milliseconds, and
+ * `sentinelUsername` and `sentinelPassword`.
  *
  * @throws {SettingsError} listing every problem; never with the password.
  */
@@ -68,6 +69,7 @@ export function parseDsn(dsn: string): ParsedDsn {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
+const QUERY_TEXTS = ["sentinelUsername", "sentinelPassword"] as const;
 const QUERY_NUMBERS = {
   db: "database",
   timeout: "timeout",
@@ -79,7 +81,8 @@ const QUERY_NUMBERS = {
 function readQuery(query: string, problems: string[]): Mutable<RedisSettings> {
   const settings: Mutable<RedisSettings> = {};
   const entries = Object.fromEntries(new URLSearchParams(query));
-  problems.push(...checkKeys(entries, [...Object.keys(QUERY_NUMBERS), "prefix"]));
+  problems.push(...checkKeys(entries, [...Object.keys(QUERY_NUMBERS), ...QUERY_TEXTS, "prefix"]));
+  for (const key of QUERY_TEXTS) if (entries[key] !== undefined) settings[key] = entries[key];
   for (const [key, name] of Object.entries(QUERY_NUMBERS)) {
     const value = entries[key];
     if (value !== undefined) settings[name] = readNumber(key, value, problems);

@@ -56,6 +56,14 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
   WRONGTYPE: "a key with the queue's name or prefix holds something else; choose another prefix",
 };
 
+/** The same behind Sentinels, where the refusal may be theirs or the primary's. */
+const SENTINEL_EXPLANATIONS: Readonly<Record<string, string>> = {
+  NOAUTH: "a password is wanted; set `sentinelPassword` for the Sentinels, `password` for the " +
+    "servers they watch",
+  WRONGPASS: "user name and password are refused: `sentinelPassword` is for the Sentinels, " +
+    "`password` for the servers they watch",
+};
+
 /** What may be wrong with certificates, by the code that either runtime gives its error. */
 const CERTIFICATES = [
   [/^CERT_HAS_EXPIRED$/, "its certificate has expired"],
@@ -83,7 +91,7 @@ const CERTIFICATES = [
 ] as const;
 
 /** The reason in one line; `address` is where the server is, without secrets. */
-export function reasonOf(error: unknown, address: string): string {
+export function reasonOf(error: unknown, address: string, isSentinel: boolean): string {
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
   if (isForbidden(error)) {
@@ -96,7 +104,7 @@ export function reasonOf(error: unknown, address: string): string {
   if (certificate !== undefined) return `${certificate} (${message})`;
   const word = firstWord(error);
   if (word === undefined) return message || "the connection was lost";
-  const explanation = EXPLANATIONS[word];
+  const explanation = isSentinel && SENTINEL_EXPLANATIONS[word] || EXPLANATIONS[word];
   return explanation === undefined ? message : `${explanation} (${message})`;
 }
 

@@ -74,6 +74,10 @@ export interface RedisSettings {
   readonly sentinel?: boolean;
   /** The name Sentinels know the primary by. @default "mymaster" */
   readonly sentinelMaster?: string;
+  /** User name for the Sentinels themselves; `username` is for the servers they watch. */
+  readonly sentinelUsername?: string;
+  /** Password of the Sentinels themselves, where they want one; it appears in no log or error. */
+  readonly sentinelPassword?: string;
   /** Whether `host` lists nodes of a Cluster. @default false */
   readonly cluster?: boolean;
   /** How long a call may take, repetitions and waiting for a lost connection included. @default 10 seconds */
@@ -96,6 +100,8 @@ export interface RedisTarget {
   readonly password: string | undefined;
   readonly tls: TlsSettings | undefined;
   readonly sentinelMaster: string;
+  readonly sentinelUsername: string | undefined;
+  readonly sentinelPassword: string | undefined;
   readonly connTimeoutMs: number;
   readonly connRetries: number;
   readonly connRetryDelayMs: number;
@@ -130,6 +136,8 @@ const KNOWN_KEYS = [
   "maxConnections",
   "sentinel",
   "sentinelMaster",
+  "sentinelUsername",
+  "sentinelPassword",
   "cluster",
   "timeout",
   "retryOnTimeout",
@@ -146,7 +154,11 @@ const STRING_KEYS = [
   "sslCaCerts",
   "sslCaData",
   "sentinelMaster",
+  "sentinelUsername",
+  "sentinelPassword",
 ] as const;
+/** What must not be shown. */
+const SECRETS: ReadonlySet<keyof RedisSettings> = new Set(["password", "sentinelPassword"]);
 const BOOLEAN_KEYS = ["ssl", "sslCheckHostname", "sentinel", "cluster", "retryOnTimeout"] as const;
 const DURATION_KEYS = ["connTimeout", "connRetryDelay", "timeout"] as const;
 const RETRY_KEYS = ["retries", "minDelay", "maxDelay"] as const satisfies readonly (
@@ -173,6 +185,8 @@ export function resolveRedisSettings(settings: RedisSettings): RedisTarget {
     username: settings.username,
     password: settings.password,
     sentinelMaster: settings.sentinelMaster ?? "mymaster",
+    sentinelUsername: settings.sentinelUsername,
+    sentinelPassword: settings.sentinelPassword,
     connTimeoutMs: durationMs("connTimeout", connTimeout),
     connRetries: settings.connRetries ?? 5,
     connRetryDelayMs: durationMs("connRetryDelay", connRetryDelay),
@@ -229,7 +243,7 @@ function settingsProblems(settings: RedisSettings): string[] {
 }
 
 function problemOf(settings: RedisSettings, key: keyof RedisSettings, rule: string): string {
-  const value = key === "password" ? "something else" : show(settings[key]);
+  const value = SECRETS.has(key) ? "something else" : show(settings[key]);
   return `${key} must be ${rule}, got ${value}`;
 }
 
@@ -247,6 +261,11 @@ function combinationProblems(settings: RedisSettings): string[] {
   }
   if (sentinel && cluster) {
     problems.push(problemOf(settings, "cluster", "false where sentinel is true"));
+  }
+  for (const key of ["sentinelUsername", "sentinelPassword"] as const) {
+    if (settings[key] !== undefined && !sentinel) {
+      problems.push(`${key} is for Sentinels: use redis+sentinel:// or set sentinel to true`);
+    }
   }
   if (cluster && database) problems.push(problemOf(settings, "database", "0 on a Cluster"));
   return problems;
@@ -368,7 +387,12 @@ export function makeClient(
       name: target.sentinelMaster,
       sentinelRootNodes: [...target.nodes],
       nodeClientOptions: node,
-      sentinelClientOptions: { ...node, username: undefined, password: undefined, database: 0 },
+      sentinelClientOptions: {
+        ...node,
+        username: target.sentinelUsername,
+        password: target.sentinelPassword,
+        database: 0,
+      },
     }) as unknown as RawClient;
   }
   if (target.kind === "cluster") {

@@ -235,6 +235,8 @@ describe("secretProblem", () => {
 describe("hideSecrets", () => {
   it("hides user and password wherever a connection string stands", () => {
     assert.equal(hideSecrets('at "redis://u:p@h/0", no'), 'at "redis://***@h/0", no');
+    const query = "redis+sentinel://h?sentinelPassword=p&db=1";
+    assert.equal(hideSecrets(query), "redis+sentinel://h?sentinelPassword=***&db=1");
     assert.equal(hideSecrets("redis://h and a@b"), "redis://h and a@b");
   });
 });

@@ -177,6 +177,7 @@ describe("A password", () => {
       good.replace(`:${server.port}`, `:${nobody}`),
       good.replace("redis:", "rediss:"),
       good.replace("redis:", "redis+sentinel:"),
+      good.replace("redis:", "redis+sentinel:") + `&sentinelPassword=${SECRET}`,
       good.replace("redis:", "redis+cluster:") + "&prefix={a}:",
       { host: "127.0.0.1", port: nobody, password: SECRET, connRetries: 0 },
       { host: "127.0.0.1", port: server.port, password: `${SECRET}x`, connRetries: 0 },
@@ -194,11 +195,14 @@ describe("A password", () => {
       `redis://localhost:${SECRET}`,
       `redis://a:1,b:${SECRET}`,
       `redis://localhost?password=${SECRET}`,
+      `redis://localhost?sentinelPassword=${SECRET}`,
+      `redis+sentinel://localhost?sentinelPassword=${SECRET}@x`,
       `http://:${SECRET}@${place}`,
       SECRET,
       `unix://:${SECRET}@`,
       { host: `redis://:${SECRET}@${place}` },
       { password: [SECRET] },
+      { sentinel: true, sentinelPassword: [SECRET] },
       { passwort: SECRET },
     ];
     for (const connection of nonsense) {

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { createPool, type JobContext, QueueConnectionError, Worker } from "../mod.ts";
+import type { RedisSettings } from "../redis_settings.ts";
 import { eventually, rejection } from "./_helpers.ts";
-import { randomPrefix } from "./_redis.ts";
+import { randomPrefix, startRedis } from "./_redis.ts";
 import { SentinelService } from "./_topologies.ts";
 import { Gate } from "./_worker.ts";
 
@@ -100,5 +101,34 @@ describe("A queue behind Sentinels", () => {
     }
     await last.restart();
     await eventually(() => arq.enqueueJob("echo").catch(() => false), "it is served", 20_000);
+  });
+});
+
+describe("Sentinels with a password of their own", () => {
+  it("are told it apart from that of the servers they watch", async () => {
+    const [own, watched] = ["of the Sentinels", "of the servers"];
+    await using primary = await startRedis({ args: ["--requirepass", watched] });
+    await using sentinel = await startRedis({
+      sentinel: [
+        `sentinel monitor mymaster 127.0.0.1 ${primary.port} 1`,
+        `sentinel auth-pass mymaster "${watched}"`,
+      ],
+      args: ["--requirepass", own],
+    });
+    const connection = (password: string, sentinelPassword?: string): RedisSettings => ({
+      host: [["127.0.0.1", sentinel.port]],
+      sentinel: true,
+      password,
+      sentinelPassword,
+      connRetries: 0,
+    });
+    const refusal = async (...passwords: Parameters<typeof connection>) =>
+      (await rejection(createPool(connection(...passwords)))).message;
+    await using arq = await createPool(connection(watched, own));
+    assert.equal(await (await arq.enqueueJob("echo")).status(), "queued");
+    const wanted = /: a password is wanted; set `sentinelPassword` for the Sentinels, .*NOAUTH/;
+    assert.match(await refusal(watched), wanted);
+    const refused = /: user name and password are refused: `sentinelPassword` is for .*WRONGPASS/;
+    assert.match(await refusal(watched, "wrong"), refused);
   });
 });

@@ -38,6 +38,8 @@ describe("Redis settings", () => {
       password: undefined,
       tls: undefined,
       sentinelMaster: "mymaster",
+      sentinelUsername: undefined,
+      sentinelPassword: undefined,
       connTimeoutMs: 1_000,
       connRetries: 5,
       connRetryDelayMs: 1_000,
@@ -118,6 +120,14 @@ describe("Redis settings", () => {
     [{ retry: { retires: 1 } }, 'retry: unknown option "retires"; did you mean "retries"?'],
     [{ retryOnError: [1] }, "retryOnError must be a list of words, got [1]"],
     [{ retryOnError: "OOM" }, 'retryOnError must be a list of words, got "OOM"'],
+    [
+      { sentinelPassword: "s" },
+      "sentinelPassword is for Sentinels: use redis+sentinel:// or set sentinel to true",
+    ],
+    [
+      { sentinel: true, sentinelPassword: 5 },
+      "sentinelPassword must be a string, got something else",
+    ],
     [{ sentinel: true, cluster: true }, "cluster must be false where sentinel is true, got true"],
     [{ cluster: true, database: 1 }, "database must be 0 on a Cluster, got 1"],
   ];
@@ -160,6 +170,11 @@ describe("Connection strings", () => {
       sentinelMaster: "main",
     });
     assert.equal(resolveDsn("redis+sentinel://a").sentinelMaster, "mymaster");
+    const own = parseDsn("redis+sentinel://:p@a?sentinelUsername=u&sentinelPassword=s%26").settings;
+    assert.deepEqual(
+      [own.password, own.sentinelUsername, own.sentinelPassword],
+      ["p", "u", "s&"],
+    );
     assert.deepEqual(parseDsn("redis+cluster://a:1,b").settings, {
       host: [["a", 1], ["b", 6_379]],
       cluster: true,
