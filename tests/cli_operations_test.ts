@@ -343,11 +343,12 @@ describe("The commands for operators", () => {
     const onTerminal = async (line: Line, until: RegExp) => {
       const words = [process.execPath, ...RUN, "cli.ts", ...line, "--url", `'${stage.url}'`];
       const env = { NO_COLOR: "" };
-      await using cli = new Cli("script", ["-qec", words.join(" "), "/dev/null"], { env });
+      const command = `echo $$; exec ${words.join(" ")}`; // a signal to `script` would take long
+      await using cli = new Cli("script", ["-qec", command, "/dev/null"], { env });
+      const pid = Number(await cli.line(/^\d+/));
       await cli.line(until);
-      return line.includes("--watch")
-        ? (await cli.end("SIGTERM")).stdout
-        : (await cli.ended).stdout;
+      if (line.includes("--watch")) process.kill(pid, "SIGTERM");
+      return (await cli.ended).stdout.replace(/^\d+\r?\n/, "");
     };
     const jobs: Line = ["jobs", "--limit=2", "--status=failed"];
     const [watched, listed] = await Promise.all([
