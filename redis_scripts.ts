@@ -298,7 +298,8 @@ return 1
  *
  * Arguments: id, result to record, ms to keep it.
  *
- * Replies "aborted", "asked" or "not_found".
+ * Replies "aborted", "asked" or "not_found"; "aborted" too where an earlier call has recorded this
+ * very result.
  *
  * The request is dated a minute back: Python drops those that seem to be of the future.
  */
@@ -308,7 +309,9 @@ local locked = call('EXISTS', lock_key(id)) == 1
 local queued = call('ZSCORE', QUEUE, id) ~= false
 -- A lock alone is the tail of a slot that has ended; a running job's data may have expired.
 local is_there = call('EXISTS', job_key(id)) == 1 or (locked and queued)
-if not is_there then return 'not_found' end
+if not is_there then
+  return redis.pcall('GET', result_key(id)) == result and 'aborted' or 'not_found'
+end
 if locked or not queued then
   call('ZADD', ABORT, format('%.0f', now - 60000), id)
   return 'asked'

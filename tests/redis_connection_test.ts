@@ -174,6 +174,14 @@ describe("Losing the connection", () => {
     const settled = await store.finish(queue, claims.map((claim) => endOf(claim)));
     assert.deepEqual(settled, ["done", "done", "done"]);
     assert.equal(relay.lost, 3);
+    await store.enqueue(queue, [newJob("late")], LEASE_MS);
+    const aborted = bytes("aborted late");
+    // From then on the server knows the script.
+    assert.equal(await store.abort(queue, "nobody", aborted, LEASE_MS), "not_found");
+    relay.loseReplyTo("aborted late");
+    assert.equal(await store.abort(queue, "late", aborted, LEASE_MS), "aborted");
+    assert.equal(relay.lost, 4);
+    assert.equal(await store.abort(queue, "late", bytes("another"), LEASE_MS), "not_found");
   });
 
   it("repeats calls in flight when the server restarts, and tells of the reconnect", async () => {

@@ -1,7 +1,7 @@
 /** The jobs of the chaos: what they do, and what their results must be. */
 import { writeSync } from "node:fs";
 import process from "node:process";
-import { func, type JobContext, Retry } from "../../mod.ts";
+import { func, JobAborted, type JobContext, Retry } from "../../mod.ts";
 import type { JobResult } from "../../mod.ts";
 
 /** What a job is enqueued with: its number, which nobody else has, how long it takes, and its ballast. */
@@ -70,6 +70,15 @@ export function flawOf(
   const isRight = success && value?.n === n && value.square === n * n;
   if (!isRight) return show(result);
   return runs.includes(String(value.run)) ? undefined : "of a run that never was";
+}
+
+/** What is wrong with a job that was aborted before it was due; undefined if nothing is. */
+export function flawOfAborted(
+  end: Pick<JobResult, "result"> | undefined,
+  runs: readonly string[],
+): string | undefined {
+  if (runs.length > 0) return "was started";
+  return end?.result instanceof JobAborted ? undefined : show(end?.result);
 }
 
 function isError(value: unknown, name: string, message: string): boolean {

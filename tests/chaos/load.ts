@@ -4,7 +4,7 @@ import type { Args, Kind } from "./jobs.ts";
 import type { Random } from "./random.ts";
 
 /** The ways in which jobs are enqueued. */
-type Way = "one" | "list" | "given" | "deferred" | "call";
+type Way = "one" | "list" | "given" | "deferred" | "call" | "abort";
 
 /** What is enqueued, and how. */
 export interface Mix {
@@ -36,12 +36,17 @@ const LANES = 8;
 /** A result that a call has waited for so long may come later; it is looked for at the end. */
 const CALL_TIMEOUT_MS = 15_000;
 
+/** No round lasts so long. */
+const NEVER_MS = 3_600_000;
+
 /** Enqueues, and keeps the books. */
 export class Load {
   /** The jobs that were accepted, by number. */
   readonly accepted: Map<number, Accepted> = new Map();
   /** Jobs that are not known to be accepted, by number. */
   readonly unknown: Map<number, Kind> = new Map();
+  /** The ids of jobs that were aborted before they were due, by number. */
+  readonly aborted: Map<number, string> = new Map();
   /** What was said that cannot be true. */
   readonly lies: string[] = [];
   /** The runs whose results a caller has seen, by number. */
@@ -83,6 +88,7 @@ export class Load {
       if (way === "list") await this.#list(drafts);
       else if (way === "given") await this.#given(draft);
       else if (way === "call") await this.#call(draft);
+      else if (way === "abort") await this.#abort(draft);
       else await this.#one(draft, way === "deferred" ? this.#random.magnitude(2_000) : 0);
     } catch (error) {
       if (!(error instanceof QueueConnectionError)) throw error;
@@ -135,6 +141,30 @@ export class Load {
       await this.#arq.enqueueJob(kind, args, { jobId });
     }
     this.#accept(jobId, draft);
+  }
+
+  /** Both calls are made until one succeeds, so that at the end the job is known to be aborted. */
+  async #abort({ kind, args }: Draft): Promise<void> {
+    const jobId = `aborted-${args[0]}`;
+    await this.#insist(() => this.#arq.enqueueJob(kind, args, { jobId, deferBy: NEVER_MS }));
+    let failures = 0;
+    const abort = () => this.#arq.job(jobId).abort();
+    const isAborted = await this.#insist(abort, () => failures++);
+    // After an error an earlier call may have done it, and this one found nothing.
+    if (!isAborted && failures === 0) this.lies.push(`${jobId} was said not to be aborted`);
+    this.aborted.set(args[0], jobId);
+  }
+
+  async #insist<T>(call: () => Promise<T>, onError?: () => void): Promise<T> {
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        if (!(error instanceof QueueConnectionError)) throw error;
+        this.errors++;
+        onError?.();
+      }
+    }
   }
 
   async #call(draft: Draft): Promise<void> {

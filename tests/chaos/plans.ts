@@ -4,7 +4,7 @@ import type { Plan } from "./round.ts";
 
 const EVERYTHING: Mix = {
   kinds: { add: 60, nap: 30, again: 6, fails: 4, stall: 0.1, poison: 0.03 },
-  ways: { one: 50, list: 3, given: 20, deferred: 10, call: 17 },
+  ways: { one: 50, list: 3, given: 20, deferred: 10, call: 14, abort: 3 },
   napMs: 300,
   stallMs: 1_500,
 };

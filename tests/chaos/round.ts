@@ -7,7 +7,7 @@ import { eventually, openRawRedis } from "../_helpers.ts";
 import { startRedis } from "../_redis.ts";
 import { Folder } from "../_sqlite.ts";
 import { type Fault, redisFaults, type Scene, sqliteFaults, workerFaults } from "./faults.ts";
-import { flawOf } from "./jobs.ts";
+import { flawOf, flawOfAborted } from "./jobs.ts";
 import type { Start } from "./ledger.ts";
 import { Load, type Mix } from "./load.ts";
 import { FaultyProxy } from "./proxy.ts";
@@ -277,6 +277,10 @@ async function compare(books: Books): Promise<Report> {
     const seen = load.seen.get(n);
     const run = (result.result as { run?: string } | null)?.run;
     if (seen !== undefined && seen !== run) wrong.push(`${kind} ${n}: changed after it was seen`);
+  }
+  for (const [n, jobId] of load.aborted) {
+    const flaw = flawOfAborted(results.get(jobId), runsOf(n));
+    if (flaw !== undefined) wrong.push(`${jobId}: ${flaw}`);
   }
   const dead = ledgers.filter(({ life }) => life.process.hasExited && !life.isDoomed);
   const poisoned = new Set(
