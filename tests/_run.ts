@@ -6,8 +6,8 @@
  *     deno task test worker redis     tests/worker*_test.ts and tests/redis*_test.ts
  *     deno task test --bun worker     under one runtime only
  *
- * Each file runs in a process of its own, a few at a time: a file that crashes, exits or hangs takes
- * no other with it, and cannot go unnoticed.
+ * Each file runs in a process of its own, some at a time, more than there are processors since many
+ * wait: a file that crashes, exits or hangs takes no other with it, and cannot go unnoticed.
  */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
@@ -134,7 +134,7 @@ async function runAll(
       printFile(report);
     }
   };
-  const lanes = Math.max(2, availableParallelism());
+  const lanes = 2 * Math.max(2, availableParallelism());
   await Promise.all(Array.from({ length: lanes }, runQueue));
   return reports;
 }

@@ -77,8 +77,11 @@ const GRACE_MS = 500;
 /** How long a worker of a round may take to stop, whatever is going on. */
 export const STOP_LIMIT_MS = COMPLETION_WAIT_MS + GRACE_MS + 2 * TIMEOUT_MS + 3_000;
 
-/** How many jobs may be begun before an orphan that is due: those that were claimed already. */
-export const MAX_OVERTAKERS = 2 * WORKERS * MAX_JOBS;
+/**
+ * How many jobs may be begun before an orphan that is due: those that were claimed already, and those
+ * of other workers while the one that has it waits for the processor.
+ */
+export const MAX_OVERTAKERS = 10 * WORKERS * MAX_JOBS;
 
 /** What may be left by jobs that have ended, as long as it expires. */
 const EXPIRING_KEY = /^arq:(result:|nonce:|ops:queues$|queue:(wake$|ops:))/;
