@@ -57,17 +57,23 @@ export class HeldJobs implements Disposable {
 
   /**
    * Whether a claimed job is in our hands already, since its lease ended while nothing was renewed:
-   * the event loop was blocked, or the store frozen. It goes on under the new lease; a success that
-   * is about to be recorded will be accepted as it is.
+   * the event loop was blocked, or the store frozen. It goes on under the new lease, as does a
+   * success that is not recorded yet.
    */
   adopt(claim: Claim): boolean {
-    const run = [...this.#byToken.values()].find((held) => isSameJob(held.claim, claim));
-    if (run === undefined || run.stopReason === "lost") return false;
-    if (!this.#running.has(run)) return run.hasSucceeded;
+    const run = [...this.#byToken.values()].find((held) =>
+      isSameJob(held.claim, claim) && this.#goesOn(held)
+    );
+    if (run === undefined) return false;
     this.#byToken.delete(run.claim.token);
-    run.claim = { ...claim, payload: run.claim.payload };
+    run.claim = { ...claim, payload: run.claim.payload, starts: run.claim.starts };
     this.#byToken.set(claim.token, run);
     return true;
+  }
+
+  /** Whether a job is still worked on, or has succeeded: other ends under a lost lease are refused. */
+  #goesOn(run: JobRun): boolean {
+    return run.hasSucceeded || (this.#running.has(run) && run.stopReason !== "lost");
   }
 
   /** Notes the time by which a run must end. */

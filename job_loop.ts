@@ -87,7 +87,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Whether the store was told that wake-ups are to claim nothing more. */
   #hasLeft = false;
   #claimed = 0;
-  /** How many `afterJobEnd` are under way. */
+  /** How many wake-ups there were, so that none that comes during a claim is forgotten. */
   #wakeUps = 0;
   #mayHaveWork = true;
   #isEmpty = false;
@@ -151,6 +151,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     using _reconnects = this.#store.onReconnect(() => {
       this.#unsure.add(this.#holder);
       this.#recorder.retry();
+      this.onGap();
     });
     using _closing = this.#store.onClose(() => this.#onClose());
     using _jobs = this.#jobs;
@@ -285,6 +286,11 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Work that came without a wake-up, a deferred job for example, must not wait for the next one. */
   async #wakeSlot(): Promise<void> {
     this.#mayHaveWork = false;
+    await this.#wakeAny();
+  }
+
+  /** Wakes a worker of the queue, this one or another. */
+  async #wakeAny(): Promise<void> {
     try {
       await this.#store.wake(this.settings.queueName);
     } catch (error) {
@@ -458,10 +464,14 @@ export class JobLoop implements Executor, Counters, Sleeper {
   onClaimed(reply: ClaimReply | undefined | null): void {
     this.#claimed--;
     this.#isArmed = false;
-    if (reply) this.#onReply(reply);
-    if (reply !== null) return;
-    this.#unsure.add(this.#wakeHolder);
-    this.#askForTurn();
+    if (reply === null) {
+      this.#unsure.add(this.#wakeHolder);
+      this.#askForTurn();
+    } else if (reply) {
+      this.#onReply(reply);
+      // The wake-up may have been for a job that is due when we have left.
+      if (this.#phase !== "running") void this.#wakeAny();
+    }
   }
 
   /** A wake-up that finds no room is passed on to another worker. */
@@ -476,6 +486,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** A wake-up waits for some seconds, after which the job is found by a look only. */
   onGap(): void {
+    this.#wakeUps++;
     this.#mayHaveWork = true;
     this.#askForTurn();
   }

@@ -160,6 +160,7 @@ export class JobRecorder implements Disposable {
 
   /** A result that the store refuses, too large for example, becomes a failure that says so. */
   #replace({ run }: Ended, cause: Error): Ended {
+    run.hasSucceeded = false;
     const error = new JobExecutionFailed(`The result could not be recorded: ${cause.message}`);
     const outcome = { kind: "failure", error } as const;
     const record = { ...this.#recordOf(run, outcome), a: [], k: {}, cut: true as const };

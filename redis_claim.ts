@@ -29,8 +29,8 @@ local reply, filled, taken, next_due = {}, 3, 0, false
 local paused, left = ops_key('paused'), ops_key('left:' .. string.match(token, '^[^:]*'))
 local has_marks = call('EXISTS', ABORT, paused, left, ops_key('watched')) > 0
 if has_marks and call('EXISTS', paused, left) > 0 then
-  -- The wake-up that made this claim may have been the only one.
-  if call('EXISTS', paused) == 0 and call('ZCOUNT', QUEUE, '-inf', now) > 0 then
+  -- The wake-up that made this claim may have been the only one, for a job to come as well.
+  if call('EXISTS', paused) == 0 then
     write_even_when_full()
     wake()
   end

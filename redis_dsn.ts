@@ -64,7 +64,7 @@ export function parseDsn(dsn: string): ParsedDsn {
     settings.database = readNumber("the database", rest, problems);
   }
   if (problems.length > 0) throw new SettingsError("connection settings", problems);
-  return { settings, prefix: new URLSearchParams(query).get("prefix") ?? undefined };
+  return { settings, prefix: parseQuery(query).get("prefix") ?? undefined };
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -78,9 +78,14 @@ const QUERY_NUMBERS = {
   connRetryDelay: "connRetryDelay",
 } as const;
 
+/** A plus is no space here, as it is none before the host: passwords have some. */
+function parseQuery(query: string): URLSearchParams {
+  return new URLSearchParams(query.replaceAll("+", "%2B"));
+}
+
 function readQuery(query: string, problems: string[]): Mutable<RedisSettings> {
   const settings: Mutable<RedisSettings> = {};
-  const entries = Object.fromEntries(new URLSearchParams(query));
+  const entries = Object.fromEntries(parseQuery(query));
   problems.push(...checkKeys(entries, [...Object.keys(QUERY_NUMBERS), ...QUERY_TEXTS, "prefix"]));
   for (const key of QUERY_TEXTS) if (entries[key] !== undefined) settings[key] = entries[key];
   for (const [key, name] of Object.entries(QUERY_NUMBERS)) {

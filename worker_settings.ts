@@ -234,16 +234,15 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
     keepMs: attempt(() => keepMs(settings.keepResult)) ?? 0,
     maxTries: isCount(settings.maxTries) ? settings.maxTries : 5,
   };
-  const functions =
-    attempt(() => registerAll(settings.functions ?? {}, settings.cronJobs ?? [], defaults)) ??
-      new Map();
+  const { functions: given = {}, cronJobs = [] } = settings;
+  const functions = attempt(() => registerAll(given, cronJobs, defaults)) ?? new Map();
   const client = attempt(() => clientOf(settings));
   const queueName = settings.queueName ?? client?.defaultQueueName ?? "";
   attempt(() => client?.store.checkQueueName(queueName));
   const resolved = {
     functions,
     keepResultMs: defaults.keepMs,
-    cronJobs: (settings.cronJobs ?? []) as readonly CronJob[],
+    cronJobs: cronJobs as readonly CronJob[],
     ownsClient: client !== settings.connection,
     queueName,
     burst: settings.burst ?? false,

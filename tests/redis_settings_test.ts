@@ -199,6 +199,12 @@ describe("Connection strings", () => {
     ]);
   });
 
+  it("read a plus in the query as what it is", () => {
+    const { settings, prefix } = parseDsn("redis+sentinel://h?sentinelPassword=a+b%2B=&prefix=c+:");
+    assert.equal(settings.sentinelPassword, "a+b+=");
+    assert.equal(prefix, "c+:");
+  });
+
   it("give any user name, password, prefix and database back that was percent-encoded", () => {
     const word = fc.string({ minLength: 1, unit: "grapheme" });
     const parts = fc.record({ username: word, password: word, prefix: word, database: fc.nat() });

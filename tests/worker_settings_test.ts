@@ -286,6 +286,11 @@ describe("Worker settings", () => {
         "functions must be a record or a list of functions, got 5",
       ],
       [
+        "no functions at all",
+        { functions: null },
+        "functions must be a record or a list of functions, got null",
+      ],
+      [
         "cron jobs that are none",
         { functions, cronJobs: [{}] },
         "cronJobs must be a list of what cron() returns, got [{}]",
