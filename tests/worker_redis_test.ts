@@ -343,6 +343,33 @@ describe("A worker on Redis", () => {
     assert.equal(await job.result({ timeout: 5_000 }), "hello");
   });
 
+  it("passes on a wake-up for a job to come that it gets while it ends", async () => {
+    await using own = await startRedis();
+    const prefix = randomPrefix();
+    await using arq = await createPool(own.url, { prefix });
+    const waiting = async () => {
+      const list = String(await arq.redis.sendCommand(["CLIENT", "LIST"]));
+      return list.split("\n").filter((line) => line.includes("cmd=blpop")).length;
+    };
+    const gate = new Gate();
+    const functions = { hello, wait: () => gate.pass() };
+    const settings = { functions, connection: own.url, prefix, pollDelay: 60_000 };
+    const leaving = new Worker({ ...settings, jobCompletionWait: 60_000 });
+    const ended = leaving.run();
+    await arq.enqueueJob("wait");
+    await gate.reached(1);
+    await until("it waits", async () => await waiting() === 1);
+    const closed = leaving.close();
+    const marks = async () => await arq.redis.sendCommand(["KEYS", `${prefix}queue:ops:left:*`]);
+    await until("it has left", async () => String(await marks()) !== "");
+    await using _other = start(new Worker(settings));
+    await until("another waits, too", async () => await waiting() === 2);
+    const job = await arq.enqueueJob("hello", [], { deferBy: 200 });
+    assert.equal(await job.result({ timeout: 5_000 }), "hello");
+    gate.open();
+    await Promise.all([closed, ended]);
+  });
+
   it("wakes nobody while a claim for all its slots is under way", async () => {
     await using own = await startRedis();
     await using arq = await createPool(own.url, { prefix: randomPrefix() });
