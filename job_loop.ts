@@ -20,6 +20,7 @@ import { within } from "./telemetry.ts";
 import { type Outcome, Tally } from "./tally.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
+import { firstLastTry } from "./worker_functions.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
 /** The pause after a failed look for lost claims, unless `pollDelay` is less. */
@@ -110,7 +111,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.state = state;
     this.onFailure = onFailure;
     this.#store = settings.client.store;
-    this.#lastTry = firstLastTry(settings);
+    this.#lastTry = firstLastTry(settings.functions);
     this.#jobs = new HeldJobs(settings);
     this.#recorder = new JobRecorder(settings, {
       onGone: (run) => this.#jobs.remove(run),
@@ -498,10 +499,4 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return this.#started >= this.settings.maxBurstJobs ||
       (!this.#mayHaveWork && this.#isEmpty);
   }
-}
-
-/** The first try that is some function's last; a single try is not repeated, so it does not count. */
-function firstLastTry({ functions }: ResolvedSettings): number | undefined {
-  const tries = [...functions.values()].map(({ maxTries }) => maxTries).filter((n) => n > 1);
-  return tries.length > 0 ? Math.min(...tries) : undefined;
 }

@@ -172,3 +172,11 @@ export function problemsOf(error: unknown): readonly string[] {
   if (error instanceof SettingsError) return error.problems;
   return [error instanceof Error ? error.message : String(error)];
 }
+
+/** The first try that is some function's last; a single try is not repeated, so it does not count. */
+export function firstLastTry(
+  functions: ReadonlyMap<string, RegisteredFunction>,
+): number | undefined {
+  const tries = [...functions.values()].map(({ maxTries }) => maxTries).filter((n) => n > 1);
+  return tries.length > 0 ? Math.min(...tries) : undefined;
+}

@@ -246,3 +246,16 @@ export class Gate {
     this.#open.resolve();
   }
 }
+
+/** A worker that runs until it is disposed of. */
+export function start(worker: Worker): AsyncDisposable & { readonly ended: Promise<void> } {
+  const ended = worker.run();
+  ended.catch(() => {}); // told by whoever awaits it
+  return {
+    ended,
+    [Symbol.asyncDispose]: async () => {
+      await worker.close();
+      await ended;
+    },
+  };
+}

@@ -3,34 +3,19 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import {
-  type ArqClient,
   createPool,
   type JobContext,
   type JobEvent,
   ResultNotFound,
   Retry,
   Worker,
-  type WorkerSettings,
 } from "../mod.ts";
 import { startLossyRelay } from "./_fake_server.ts";
 import { eventually, openRawRedis, type RawRedis, within } from "./_helpers.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
-import { Gate } from "./_worker.ts";
+import { Gate, start } from "./_worker.ts";
 
 const HOST = "127.0.0.1";
-
-/** A worker that runs until it is disposed of. */
-function start(arq: ArqClient, settings: WorkerSettings): AsyncDisposable {
-  const worker = new Worker({ connection: arq, pollDelay: 20, ...settings });
-  const ended = worker.run();
-  ended.catch(() => {}); // told by whoever disposes of it
-  return {
-    [Symbol.asyncDispose]: async () => {
-      await worker.close();
-      await ended;
-    },
-  };
-}
 
 /** What events are called, with their tries. */
 const shown = (events: readonly JobEvent[]) =>
@@ -90,7 +75,9 @@ describe("Watching jobs on Redis", () => {
       if (ctx.jobTry < 3) throw new Retry();
       return "done";
     };
-    await using _worker = start(there, { functions: { work } });
+    await using _worker = start(
+      new Worker({ connection: there, pollDelay: 20, functions: { work } }),
+    );
     const job = await arq.enqueueJob("work");
     const events = job.events();
     const seen: JobEvent[] = [];
@@ -148,14 +135,16 @@ describe("Watching jobs on Redis", () => {
       }
       return "done";
     };
-    await using _worker = start(arq, { functions: { work } });
+    await using _worker = start(
+      new Worker({ connection: arq, pollDelay: 20, functions: { work } }),
+    );
     const job = await arq.enqueueJob("work");
     await gate.reached();
     const events = job.events();
     assert.equal((await events.next()).value?.kind, "started");
     durable.kill("SIGKILL");
     gate.open();
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await eventually(() => !arq.redis.isReady, "the loss is noticed");
     await durable.restart();
     assert.equal((await within(10_000, "it ends", readAll(events))).at(-1)?.kind, "finished");
     assert.equal(await job.result({ timeout: 5_000 }), "done");
@@ -169,7 +158,9 @@ describe("Watching jobs on Redis", () => {
     const job = await arq.enqueueJob("f");
     const events = job.events();
     assert.equal((await events.next()).value?.kind, "queued");
-    await using _worker = start(there, { functions: { f: () => "done" } });
+    await using _worker = start(
+      new Worker({ connection: there, pollDelay: 20, functions: { f: () => "done" } }),
+    );
     assert.equal((await within(2_000, "it ends", readAll(events))).at(-1)?.kind, "finished");
   });
 
@@ -224,7 +215,7 @@ describe("Watching jobs on Redis", () => {
       ctx.progress(ctx.jobTry);
       if (ctx.jobTry === 1) throw new Retry();
     };
-    await using _worker = start(arq, { functions: { f } });
+    await using _worker = start(new Worker({ connection: arq, pollDelay: 20, functions: { f } }));
     assert.deepEqual(shown(await readAll(events)), [
       "started 1",
       "progress 1",

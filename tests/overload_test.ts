@@ -4,28 +4,15 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { createPool, type JobContext, Worker, type WorkerSettings } from "../mod.ts";
+import { createPool, type JobContext, Worker } from "../mod.ts";
 import { startRedis } from "./_redis.ts";
-import { Gate, pause, scenarios, until } from "./_worker.ts";
+import { Gate, pause, scenarios, start, until } from "./_worker.ts";
 
 const one = () => 1;
 
 /** Keeps the event loop from everything else. */
 function block(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-}
-
-/** A worker that runs until it is disposed of. */
-function start(settings: WorkerSettings): AsyncDisposable {
-  const worker = new Worker(settings);
-  const ended = worker.run();
-  ended.catch(() => {}); // told by whoever disposes of it
-  return {
-    [Symbol.asyncDispose]: async () => {
-      await worker.close();
-      await ended;
-    },
-  };
 }
 
 scenarios("A worker whose event loop is blocked for longer than the lease", (scenario) => {
@@ -56,6 +43,7 @@ scenarios("A worker whose event loop is blocked for longer than the lease", (sce
       const wait = async (ctx: JobContext) => {
         signal = ctx.signal;
         await gate.pass();
+        ctx.progress("half");
         return `try ${ctx.jobTry}`;
       };
       const { worker } = scene.start({ functions: { wait, one }, pollDelay: 20 });
@@ -70,6 +58,7 @@ scenarios("A worker whose event loop is blocked for longer than the lease", (sce
       gate.open();
       assert.equal(await job.result({ timeout: 5_000 }), "try 1");
       assert.deepEqual([signal?.aborted, gate.arrived, worker.jobsComplete], [false, 1, 2]);
+      assert.equal((await scene.arq.store.readProgress(job.jobId))?.starts, 1, "told as its try");
     },
   );
 
@@ -111,7 +100,9 @@ describe("A Redis that is frozen for longer than the lease", () => {
       return runs;
     };
     const functions = { wait, one };
-    await using _worker = start({ functions, connection: arq, lease: 200, pollDelay: 20 });
+    await using _worker = start(
+      new Worker({ functions, connection: arq, lease: 200, pollDelay: 20 }),
+    );
     await arq.call("one");
     const job = await arq.enqueueJob("wait");
     await gate.reached();
@@ -151,7 +142,7 @@ describe("A payload of 64 MiB", () => {
     await using arq = await createPool(server.url);
     const size = 64 << 20;
     const measure = (_ctx: JobContext, bytes: Uint8Array) => bytes.length;
-    await using _worker = start({ functions: { measure, one }, connection: arq });
+    await using _worker = start(new Worker({ functions: { measure, one }, connection: arq }));
     const job = await arq.enqueueJob("measure", [new Uint8Array(size)]);
     assert.equal(await arq.call("one", [], { timeout: 20_000 }), 1);
     assert.equal(await job.result({ timeout: 20_000 }), size);

@@ -16,7 +16,7 @@ import {
 import { scripts } from "../redis_scripts.ts";
 import { startLossyRelay } from "./_fake_server.ts";
 import { startRedis } from "./_redis.ts";
-import { Gate, pause, type RunningWorker, scenarios, type Scene, until } from "./_worker.ts";
+import { Gate, pause, type RunningWorker, scenarios, type Scene, start, until } from "./_worker.ts";
 import { loading } from "./data/loading.ts";
 
 const one = () => 1;
@@ -358,18 +358,6 @@ describe("The options of a run", () => {
     assert.equal(await worker.runCheck(), 0);
   });
 });
-
-/** A worker that runs until it is disposed of. */
-function start(worker: Worker): AsyncDisposable {
-  const ended = worker.run();
-  ended.catch(() => {}); // told by whoever disposes of it
-  return {
-    [Symbol.asyncDispose]: async () => {
-      await worker.close();
-      await ended;
-    },
-  };
-}
 
 describe("A result that the server refuses", () => {
   it("becomes a failure that says so; its neighbour in the batch is recorded", async () => {

@@ -1,38 +1,16 @@
-/** What only Redis can do to a worker: keys of wrong types, restarts, connections that break. */
-import { createClient } from "@redis/client";
+/** What only Redis can do to a worker: keys of wrong types, connections that break. */
 import assert from "node:assert/strict";
+import { createClient } from "@redis/client";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
-import {
-  type ArqClient,
-  checkHealth,
-  createPool,
-  DeserializationError,
-  type JobContext,
-  QueueConnectionError,
-  Worker,
-} from "../mod.ts";
+import { type ArqClient, checkHealth, createPool, DeserializationError, Worker } from "../mod.ts";
 import { scripts } from "../redis_scripts.ts";
 import { FakeServer, startLossyRelay } from "./_fake_server.ts";
 import { openRawRedis } from "./_helpers.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
-import { Gate, pause, until } from "./_worker.ts";
+import { Gate, pause, start, until } from "./_worker.ts";
 
 const hello = () => "hello";
-const DURABLE = ["--appendonly", "yes", "--appendfsync", "always"];
-
-/** A worker that runs until it is disposed of. */
-function start(worker: Worker): AsyncDisposable & { readonly ended: Promise<void> } {
-  const ended = worker.run();
-  ended.catch(() => {}); // told by whoever awaits it
-  return {
-    ended,
-    [Symbol.asyncDispose]: async () => {
-      await worker.close();
-      await ended;
-    },
-  };
-}
 
 async function clientIds(arq: ArqClient): Promise<string[]> {
   const list = String(await arq.redis.sendCommand(["CLIENT", "LIST"]));
@@ -420,128 +398,5 @@ describe("A worker on Redis", () => {
     const many = await claimMs();
     assert.ok(many < 3 * few + 2, `${few} ms of a thousand, ${many} ms of a hundred thousand`);
     await arq.redis.sendCommand(["FLUSHDB"]); // the server is this file's own
-  });
-});
-
-describe("A worker whose Redis falls silent while it starts", () => {
-  /** A worker that has connected and run its `onStartup`, and a server that answers no more. */
-  async function begin(arq: ArqClient, server: RedisServer) {
-    const silent = Promise.withResolvers<void>();
-    const onStartup = () => {
-      server.kill("SIGSTOP");
-      silent.resolve();
-    };
-    const worker = new Worker({ functions: { hello }, connection: arq, onStartup });
-    const running = start(worker);
-    await silent.promise;
-    return running;
-  }
-
-  it("waits for it, and runs jobs when it is back", async () => {
-    await using server = await startRedis();
-    await using arq = await createPool(`${server.url}?timeout=200`);
-    const job = await arq.enqueueJob("hello");
-    await using _running = await begin(arq, server);
-    for (let call = 0; call < 3; call++) { // the worker's own calls meanwhile are as much in vain
-      await assert.rejects(arq.job("any").status(), QueueConnectionError);
-    }
-    server.kill("SIGCONT");
-    assert.equal(await job.result({ timeout: 10_000 }), "hello");
-  });
-
-  it("may be told to stop meanwhile", async () => {
-    await using server = await startRedis();
-    await using arq = await createPool(`${server.url}?timeout=200`);
-    const running = await begin(arq, server);
-    await running[Symbol.asyncDispose]();
-    server.kill("SIGCONT");
-  });
-});
-
-describe("A worker whose Redis restarts", () => {
-  it("lets the running job go on and records its result when Redis is back", async () => {
-    await using server = await startRedis({ args: DURABLE });
-    const prefix = randomPrefix();
-    await using arq = await createPool(server.url, { prefix });
-    const gate = new Gate();
-    let signal: AbortSignal | undefined;
-    const wait = async (ctx: JobContext) => {
-      signal = ctx.signal;
-      await gate.pass();
-      return `try ${ctx.jobTry}`;
-    };
-    const worker = new Worker({ functions: { wait, hello }, connection: server.url, prefix });
-    await using _running = start(worker);
-    const job = await arq.enqueueJob("wait");
-    await gate.reached();
-    await server.restart();
-    gate.open();
-    assert.equal(await job.result({ timeout: 20_000 }), "try 1");
-    assert.equal(signal?.aborted, false);
-    assert.equal(await arq.call("hello", [], { timeout: 10_000 }), "hello");
-    assert.equal(worker.jobsComplete, 2);
-  });
-
-  it("keeps a result that ended while Redis was away", async () => {
-    await using server = await startRedis({ args: DURABLE });
-    const prefix = randomPrefix();
-    await using arq = await createPool(server.url, { prefix });
-    const gate = new Gate();
-    const connection = { host: "127.0.0.1", port: server.port, timeout: 500 };
-    const worker = new Worker({
-      functions: { wait: () => gate.pass().then(() => "kept") },
-      connection,
-      prefix,
-      pollDelay: 50,
-    });
-    await using _running = start(worker);
-    const job = await arq.enqueueJob("wait");
-    await gate.reached();
-    server.kill("SIGKILL");
-    gate.open();
-    await until("its end", () => worker.jobsComplete === 1);
-    await pause(700); // the first attempt to record it has failed by then
-    await server.restart();
-    assert.equal(await job.result({ timeout: 20_000 }), "kept");
-  });
-
-  it("can be stopped while Redis is away, and loses nothing", async () => {
-    await using server = await startRedis({ args: DURABLE });
-    const prefix = randomPrefix();
-    const gate = new Gate();
-    const connection = { host: "127.0.0.1", port: server.port, timeout: 300 };
-    const worker = new Worker({
-      functions: { wait: (ctx: JobContext) => gate.pass(ctx.signal) },
-      connection,
-      prefix,
-      pollDelay: 50,
-      lease: 500,
-    });
-    const running = start(worker);
-    {
-      await using arq = await createPool(server.url, { prefix });
-      await arq.enqueueJob("wait", [], { jobId: "w" });
-      await gate.reached();
-    }
-    server.kill("SIGKILL");
-    const startedAt = performance.now();
-    await running[Symbol.asyncDispose]();
-    assert.ok(performance.now() - startedAt < 10_000);
-    await server.restart();
-    await using arq = await createPool(server.url, { prefix });
-    const tell = (ctx: JobContext) => `try ${ctx.jobTry}`;
-    await using _next = start(new Worker({ functions: { wait: tell }, connection: arq }));
-    assert.equal(await arq.job("w").result({ timeout: 10_000 }), "try 2");
-  });
-
-  it("rejects a client's call in time while Redis is away", async () => {
-    await using server = await startRedis();
-    const settings = { host: "127.0.0.1", port: server.port, timeout: 300 };
-    await using arq = await createPool(settings, { prefix: randomPrefix() });
-    server.kill("SIGKILL");
-    const startedAt = performance.now();
-    await assert.rejects(arq.enqueueJob("hello"), QueueConnectionError);
-    await assert.rejects(arq.call("hello", [], { timeout: 2_000 }));
-    assert.ok(performance.now() - startedAt < 5_000);
   });
 });
