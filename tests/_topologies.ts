@@ -1,7 +1,7 @@
 /** Several Redis servers that make one service: Sentinel and Cluster, on loopback. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { promisify } from "node:util";
+import { isDeepStrictEqual, promisify } from "node:util";
 import { sleep } from "../sleep.ts";
 import { eventually, openRawRedis, type RawRedis, type RawReply } from "./_helpers.ts";
 import { ensureRedisServer, type RedisServer, startRedis } from "./_redis.ts";
@@ -97,6 +97,7 @@ export class ClusterService implements AsyncDisposable {
   /** What `createPool` takes. */
   readonly url: string;
   readonly #connections: Map<string, Promise<RawRedis>> = new Map();
+  #lastMigration: Promise<void> = Promise.resolve();
 
   private constructor(readonly nodes: readonly RedisServer[]) {
     this.url = `redis+cluster://${nodes.map(({ port }) => `${HOST}:${port}`).join(",")}`;
@@ -160,9 +161,15 @@ export class ClusterService implements AsyncDisposable {
 
   /**
    * Moves a slot to the next node, so many keys at a time; `meanwhile` is called before the first has
-   * moved.
+   * moved. One slot at a time moves.
    */
-  async migrate(slot: number, { keysAtATime = 1, meanwhile }: MigrateOptions = {}): Promise<void> {
+  migrate(slot: number, options?: MigrateOptions): Promise<void> {
+    const migration = this.#lastMigration.then(() => this.#migrate(slot, options));
+    this.#lastMigration = migration.catch(() => {}); // its caller is told
+    return migration;
+  }
+
+  async #migrate(slot: number, { keysAtATime = 1, meanwhile }: MigrateOptions = {}): Promise<void> {
     const from = await this.ownerOf(slot);
     const [source, target] = [this.nodes[from], this.nodes[(from + 1) % PRIMARIES]];
     assert.ok(source && target);
@@ -177,6 +184,7 @@ export class ClusterService implements AsyncDisposable {
     for (let keys = await left() as string[]; keys.length > 0; keys = await left() as string[]) {
       await this.#ask(source, "MIGRATE", HOST, target.port, "", 0, 5_000, "KEYS", ...keys);
     }
+    await this.#agreeOnEpochs();
     for (const node of [target, source]) await setSlot(node, "NODE", target);
     await eventually(async () => { // what a node hears of an older state may change its mind
       const ports = await this.#portsOf(slot);
@@ -184,6 +192,22 @@ export class ClusterService implements AsyncDisposable {
       for (const node of wrong) await setSlot(node, "NODE", target);
       return wrong.length === 0;
     }, `all nodes know where slot ${slot} is`);
+  }
+
+  /**
+   * Waits until all nodes know the epoch of each, and no two are equal. If the old owner's rose
+   * meanwhile, the new one would take its last claim for a newer one, and delete the slot's keys.
+   */
+  async #agreeOnEpochs(): Promise<void> {
+    await eventually(async () => {
+      const views = (await this.#askAll("CLUSTER", "NODES")).map((text) => {
+        const nodes = String(text).matchAll(/^(\w+) .* (\d+) connected/gm);
+        return new Map([...nodes].map(([, id, epoch]) => [id, epoch]));
+      });
+      const [first] = views;
+      return views.every((view) => isDeepStrictEqual(view, first)) &&
+        new Set(first?.values()).size === PRIMARIES;
+    }, "all nodes agree on the epochs");
   }
 
   /** Moves the slot of a key from node to node for a second or two, or until disposed of. */
