@@ -88,6 +88,13 @@ local function next_try(id)
   return count_of(call('MGET', starts_key(id))[1]) + 1 - handbacks_of(id)
 end
 
+-- Does somebody else hold the job whose lease is over, Python for one? The lock of the lease itself may
+-- outlive it by as long as the server stood still between the two.
+local function is_held(id)
+  local lock = redis.pcall('GET', lock_key(id))
+  return lock and (type(lock) ~= 'string' or string.sub(lock, -#id - 1) ~= ':' .. id)
+end
+
 -- Takes orphans, of suspects one at the most; returns the ids of those that it leaves.
 local function take_orphans()
   local suspects, seen = {}, {}
@@ -102,8 +109,7 @@ local function take_orphans()
       local id, score = read_lease(member)
       local queued = id and tonumber(call('ZSCORE', QUEUE, id) or now + 1)
       -- A later score is that of a new incarnation, which was deferred; a second lease is an old one.
-      local is_orphan = id and not seen[id] and queued <= now
-        and call('EXISTS', lock_key(id)) == 0
+      local is_orphan = id and not seen[id] and queued <= now and not is_held(id)
       if is_orphan then seen[id] = true end
       if is_orphan and next_try(id) >= last_try then suspects[#suspects + 1] = member
       else

@@ -221,6 +221,17 @@ describe("Redis protocol, claim", () => {
     assert.equal(await s.call("ZSCORE", s.leases, `${claim.score}:a`), await s.score("a"));
   });
 
+  it("gives back its place to a job whose lease is over before its lock", async () => {
+    await using s = await Scene.open();
+    await s.enqueue(newJob("a", { dueAt: 5 }), newJob("b"));
+    only((await s.store.claim(s.queue, "holder", 1, 1)).claims);
+    // As when the server stands still for that long between setting the lease and the lock.
+    await s.call("SET", s.key("in-progress:a"), "holder:token:a", "PX", LEASE_MS);
+    await eventually(async () => Number(await s.score("a")) < await s.now(), "the lease is over");
+    const { jobId, score } = only(await s.claim(1));
+    assert.deepEqual([jobId, score], ["a", "5"]);
+  });
+
   it("fails the one job whose keys hold other types, not the batch (rule 10)", async () => {
     await using s = await Scene.open();
     await s.enqueue(...["a", "b", "c", "d", "e"].map((id, i) => newJob(id, { dueAt: i + 1 })));
