@@ -45,6 +45,14 @@ local function drop_if_ended(id)
   return true
 end
 
+-- Redis keeps up to 128 short members in a row, which each look walks along. A long one, even for a
+-- moment, makes it lay them out for looking up, until the set is empty.
+local MANY, LONG_MEMBER = 20, string.rep(' ', 100)
+local function unfold_leases()
+  call('ZADD', LEASES, 0, LONG_MEMBER)
+  call('ZREM', LEASES, LONG_MEMBER)
+end
+
 local function take_all(ids, scores, suspect)
   local count = #ids
   if count == 0 then return end
@@ -80,6 +88,7 @@ local function take_all(ids, scores, suspect)
   if entered > 0 then
     call('ZADD', QUEUE, 'XX', unpack(queue_entries))
     call('ZADD', LEASES, unpack(lease_entries))
+    if count > MANY then unfold_leases() end
   end
 end
 

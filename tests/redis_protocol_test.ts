@@ -302,6 +302,14 @@ describe("Redis protocol, claim", () => {
     assert.deepEqual(others, ["5001:orphan1", "5002:orphan2"]);
   });
 
+  it("lays many leases out for looking up, not in a row", async () => {
+    await using s = await Scene.open();
+    await s.enqueue(...Array.from({ length: 30 }, (_, i) => newJob(`job ${i}`)));
+    assert.equal((await s.claim(30)).length, 30);
+    assert.equal(await s.call("OBJECT", "ENCODING", s.leases), "skiplist");
+    assert.equal(await s.call("ZCARD", s.leases), 30);
+  });
+
   it("costs with a million jobs queued what it costs with 10,000", async () => {
     await using server = await startRedis();
     await using s = await Scene.open(server.url);
