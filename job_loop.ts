@@ -247,8 +247,14 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (this.#unsure.size > 0 && !this.#isAsking && this.#phase === "running") {
       void this.#releaseUnknown();
     }
-    if (this.#shouldClaim()) void this.#claim(this.#claimSize());
-    else if (this.#isLastSlotArmed()) void this.#wakeSlot();
+    if (this.#shouldClaim()) {
+      if (this.#room() > 0) void this.#claim(this.#claimSize());
+      else if (this.#isLastSlotArmed()) {
+        // Work that came without a wake-up, a deferred job for example, must not wait for the next one.
+        this.#mayHaveWork = false;
+        void this.#wakeAny();
+      }
+    }
     if (this.#isDone()) this.#done.resolve();
     else if (this.isIdle()) this.#listener?.notify();
   }
@@ -273,21 +279,15 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return burst ? Math.min(free, maxBurstJobs - this.#started - this.#claimed) : free;
   }
 
+  /** Whether there may be work, and nothing is in the way of asking for it. */
   #shouldClaim(): boolean {
     return this.#phase === "running" && this.#mayHaveWork && this.#unsure.size === 0 &&
-      !this.#isAsking && this.#room() > 0;
+      !this.#isAsking;
   }
 
-  /** Whether there may be work, and the one free slot is kept for a wake-up. */
+  /** Whether the one free slot is kept for a wake-up. */
   #isLastSlotArmed(): boolean {
-    return this.#phase === "running" && this.#mayHaveWork && this.#unsure.size === 0 &&
-      this.#isArmed && !this.#isAsking && this.ongoing + this.#claimed === this.settings.maxJobs;
-  }
-
-  /** Work that came without a wake-up, a deferred job for example, must not wait for the next one. */
-  async #wakeSlot(): Promise<void> {
-    this.#mayHaveWork = false;
-    await this.#wakeAny();
+    return this.#isArmed && this.ongoing + this.#claimed === this.settings.maxJobs;
   }
 
   /** Wakes a worker of the queue, this one or another. */
@@ -312,13 +312,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#claimed += limit;
     let reply: ClaimReply | undefined;
     try {
-      reply = await this.#store.claim(
-        this.settings.queueName,
-        this.#holder,
-        limit,
-        this.settings.leaseMs,
-        this.#suspects,
-      );
+      const { queueName, leaseMs } = this.settings;
+      reply = await this.#store.claim(queueName, this.#holder, limit, leaseMs, this.#suspects);
     } catch (error) {
       log.storeFailed("claim jobs", error);
       this.#unsure.add(this.#holder);

@@ -68,7 +68,7 @@ local function take_all(ids, scores, suspect)
     local payload, starts, handbacks = values[i], values[count + i], '0'
     if payload or not drop_if_ended(id) then
       if not payload and call('EXISTS', job_key(id)) == 1 then payload = 0 end
-      if starts then
+      if starts then -- only what was started can have been handed back
         starts = format('%d', count_of(starts) + 1)
         handbacks = format('%d', handbacks_of(id))
       else starts = '1' end
@@ -97,8 +97,8 @@ local function next_try(id)
   return count_of(call('MGET', starts_key(id))[1]) + 1 - handbacks_of(id)
 end
 
--- Does somebody else hold the job whose lease is over, Python for one? The lock of the lease itself may
--- outlive it by as long as the server stood still between the two.
+-- Does somebody else, such as Python, hold the job whose lease is over? The lock of the lease itself
+-- may outlive it, by as long as the server stood still between setting the two.
 local function is_held(id)
   local lock = redis.pcall('GET', lock_key(id))
   return lock and (type(lock) ~= 'string' or string.sub(lock, -#id - 1) ~= ':' .. id)

@@ -93,7 +93,6 @@ end
 -- A full server checks memory at a script's first write only: begin with one that frees.
 local function write_even_when_full() call('ZREM', LEASES, '') end
 
--- Only what was started can have been handed back.
 local function handbacks_of(id) return count_of(call('MGET', handbacks_key(id))[1]) end
 
 local function count_handback(id)

@@ -9,7 +9,6 @@ import type { Script } from "../redis_prelude.ts";
 import { scripts } from "../redis_scripts.ts";
 import { parseDsn } from "../redis_dsn.ts";
 import { makeClient, resolveRedisSettings } from "../redis_settings.ts";
-import type { Claim, Store } from "../store.ts";
 import {
   bytes,
   endOf,
@@ -18,73 +17,12 @@ import {
   only,
   openRawRedis,
   openTestStore,
-  type RawRedis,
   rejection,
 } from "./_helpers.ts";
 import { startRedis, testRedisUrl } from "./_redis.ts";
+import { DAY_MS, LEASE_MS, Scene } from "./_redis_scene.ts";
 
-const LEASE_MS = 30_000;
-const DAY_MS = 86_400_000;
 const STARTS_TTL_MS = 88_400_000;
-
-/** A store, raw commands beside it, and the names of its keys. */
-class Scene implements AsyncDisposable {
-  readonly queue: string;
-  readonly leases: string;
-
-  constructor(readonly store: Store, readonly redis: RawRedis) {
-    this.queue = this.key("queue");
-    this.leases = `${this.queue}:leases`;
-  }
-
-  static async open(url?: string): Promise<Scene> {
-    return new Scene(await openTestStore({ url }), await openRawRedis(url));
-  }
-
-  key(name: string): string {
-    return this.store.prefix + name;
-  }
-
-  call(...args: (string | number)[]) {
-    return this.redis.call(...args);
-  }
-
-  enqueue(...jobs: ReturnType<typeof newJob>[]) {
-    return this.store.enqueue(this.queue, jobs, DAY_MS);
-  }
-
-  async claim(limit = 10): Promise<readonly Claim[]> {
-    return (await this.store.claim(this.queue, "holder", limit, LEASE_MS)).claims;
-  }
-
-  async start(jobId: string): Promise<Claim> {
-    await this.enqueue(newJob(jobId));
-    return only(await this.claim(1));
-  }
-
-  finish(claim: Claim, more?: Parameters<typeof endOf>[1]) {
-    return this.store.finish(this.queue, [endOf(claim, more)]);
-  }
-
-  score(jobId: string) {
-    return this.call("ZSCORE", this.queue, jobId);
-  }
-
-  async now(): Promise<number> {
-    return (await this.store.lookUp(this.queue, "nobody", false)).now;
-  }
-
-  /** How long a key lives, checked to lie within two seconds below `wanted`. */
-  async expiresIn(key: string, wanted: number): Promise<void> {
-    const ttl = Number(await this.call("PTTL", key));
-    assert.ok(ttl <= wanted && ttl > wanted - 2_000, `${key} lives ${ttl} ms, not ${wanted}`);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.store.close();
-    await this.redis[Symbol.asyncDispose]();
-  }
-}
 
 async function openConnection(): Promise<RedisConnection> {
   const target = resolveRedisSettings(parseDsn(await testRedisUrl()).settings);
@@ -275,60 +213,6 @@ describe("Redis protocol, claim", () => {
     assert.equal(await s.score("ghost"), null);
     assert.equal(await s.call("GET", s.key("result:ghost")), "kept");
     assert.equal(await s.call("EXISTS", s.key("retry:ghost"), s.key("abort")), 0);
-  });
-
-  it("reads many suspects in a few pages, and leaves the orphans beyond its limit", async () => {
-    await using server = await startRedis();
-    await using s = await Scene.open(server.url);
-    const SUSPECTS = 1_050;
-    const orphan = async (id: string, at: number) => {
-      await s.call("SET", s.key(`job:${id}`), "payload");
-      await s.call("ZADD", s.queue, at, id);
-      await s.call("ZADD", s.leases, at, `${at}:${id}`);
-    };
-    for (let i = 0; i < SUSPECTS; i++) {
-      await orphan(`suspect${i}`, 1_000 + i);
-      await s.call("SET", s.key(`retry:suspect${i}`), 2);
-    }
-    for (let i = 0; i < 3; i++) await orphan(`orphan${i}`, 5_000 + i);
-    await s.call("CONFIG", "RESETSTAT");
-    const suspects = { lastTry: 3, mayTake: false };
-    const { claims } = await s.store.claim(s.queue, "holder", 1, LEASE_MS, suspects);
-    assert.equal(only(claims).jobId, "orphan0");
-    const stats = String(await s.call("INFO", "commandstats"));
-    const pages = Number(/cmdstat_zrangebyscore:calls=(\d+)/.exec(stats)?.[1]);
-    assert.ok(pages <= 12, `${pages} pages`);
-    const others = await s.call("ZRANGE", s.leases, SUSPECTS, SUSPECTS + 1);
-    assert.deepEqual(others, ["5001:orphan1", "5002:orphan2"]);
-  });
-
-  it("lays many leases out for looking up, not in a row", async () => {
-    await using s = await Scene.open();
-    await s.enqueue(...Array.from({ length: 30 }, (_, i) => newJob(`job ${i}`)));
-    assert.equal((await s.claim(30)).length, 30);
-    assert.equal(await s.call("OBJECT", "ENCODING", s.leases), "skiplist");
-    assert.equal(await s.call("ZCARD", s.leases), 30);
-  });
-
-  it("costs with a million jobs queued what it costs with 10,000", async () => {
-    await using server = await startRedis();
-    await using s = await Scene.open(server.url);
-    const fill = "for i = 1, tonumber(ARGV[1]) do redis.call('ZADD', KEYS[1], i, 'j' .. i) end";
-    const queues = { small: `${s.store.prefix}small`, large: `${s.store.prefix}large` };
-    await s.call("EVAL", fill, 1, queues.small, 10_000);
-    await s.call("EVAL", fill, 1, queues.large, 1_000_000);
-    const costs: Record<keyof typeof queues, number[]> = { small: [], large: [] };
-    for (let i = 0; i < 200; i++) {
-      for (const name of ["small", "large"] as const) {
-        const start = performance.now();
-        const { claims } = await s.store.claim(queues[name], "h", 10, LEASE_MS);
-        costs[name].push(performance.now() - start);
-        assert.equal(claims.length, 10);
-      }
-    }
-    const median = (values: number[]) => values.sort((a, b) => a - b)[values.length / 2] ?? NaN;
-    const [small, large] = [median(costs.small), median(costs.large)];
-    assert.ok(large < 3 * small, `10,000 queued: ${small} ms, a million: ${large} ms`);
   });
 });
 
