@@ -254,18 +254,18 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       const job = this.#newJob(name, args, options, options.jobId ?? newJobId(), sending);
       return { job, queueName };
     });
-    const chunks = new Set<Chunk>();
-    for (const { job, queueName } of pending) chunks.add(this.#outbox.submitOfList(queueName, job));
-    const { isNew, cause } = await settle(chunks);
-    sending?.conclude(pending.map(({ job }) => outcomeOf(isNew.get(job), cause)));
+    const places = pending.map(({ job, queueName }) => this.#outbox.submitOfList(queueName, job));
+    const { created, cause } = await settle(new Set(places.map(({ chunk }) => chunk)));
+    const isNew = places.map(({ chunk, index }) => created.get(chunk)?.[index]);
+    sending?.conclude(isNew.map((created) => outcomeOf(created, cause)));
     if (cause) {
-      const accepted = pending.flatMap(({ job }) => isNew.has(job) ? job.jobId : []);
+      const accepted = pending.flatMap(({ job }, i) => isNew[i] === undefined ? [] : job.jobId);
       const message =
         `${accepted.length} of ${requests.length} jobs are known to be accepted: ${cause.message}`;
       throw new QueueConnectionError(message, { cause, accepted });
     }
-    return pending.map(({ job, queueName }) =>
-      isNew.get(job) ? new Job(job.jobId, queueName, this) : null
+    return pending.map(({ job, queueName }, i) =>
+      isNew[i] ? new Job(job.jobId, queueName, this) : null
     ) as { -readonly [I in keyof L]: JobOf<F, L[I]> };
   }
 
@@ -457,19 +457,18 @@ function outcomeOf(isNew: boolean | undefined, cause: unknown): PromiseSettledRe
   return { status: "fulfilled", value: isNew };
 }
 
-/** Waits for the answers to all chunks; tells which jobs are new, and the first failure. */
+/** Waits for the answers to all chunks; tells which of their jobs are new, and the first failure. */
 async function settle(chunks: Iterable<Chunk>) {
-  const isNew = new Map<NewJob, boolean>();
+  const created = new Map<Chunk, readonly boolean[]>();
   let cause: Error | undefined;
-  await Promise.all(Array.from(chunks, async ({ jobs, sent }) => {
+  await Promise.all(Array.from(chunks, async (chunk) => {
     try {
-      const created = await sent;
-      for (const [i, job] of jobs.entries()) isNew.set(job, created[i] ?? false);
+      created.set(chunk, await chunk.sent);
     } catch (error) {
       cause ??= error as Error;
     }
   }));
-  return { isNew, cause };
+  return { created, cause };
 }
 
 function checkRequest<T extends { readonly name: string }>(request: T): T {

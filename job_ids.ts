@@ -4,6 +4,8 @@
  */
 
 let lastMs = 0;
+/** The same in hexadecimal: to write it anew for each id would be most of the work. */
+let time = "";
 let count = 0;
 
 /**
@@ -14,14 +16,14 @@ let count = 0;
  */
 export function newJobId(): string {
   const now = Date.now();
-  if (now > lastMs) {
-    lastMs = now;
-    count = 0;
-  } else if (++count > 0xffff) {
-    lastMs++;
-    count = 0;
-  }
-  const time = lastMs.toString(16).padStart(12, "0") + count.toString(16).padStart(4, "0");
+  if (now > lastMs) setTime(now);
+  else if (++count > 0xffff) setTime(lastMs + 1);
   const random = crypto.randomUUID();
-  return time + random.slice(19, 23) + random.slice(24);
+  return time + count.toString(16).padStart(4, "0") + random.slice(19, 23) + random.slice(24);
+}
+
+function setTime(ms: number): void {
+  lastMs = ms;
+  time = ms.toString(16).padStart(12, "0");
+  count = 0;
 }

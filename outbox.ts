@@ -8,15 +8,22 @@ import type { NewJob, Store } from "./store.ts";
 const TICK_CHUNK = 50;
 const CHUNK_BYTES = 1 << 20;
 
-/** Jobs that travel in one call. */
+/** Jobs that travel in one call; all of them are accepted, or none. */
 export interface Chunk {
-  /** The jobs; all of them are accepted, or none. */
-  readonly jobs: NewJob[];
-  /** Which of the jobs are new, in the order of `jobs`. */
+  /** Resolves to which of the jobs are new. */
   readonly sent: Promise<readonly boolean[]>;
 }
 
+/** Where a job travels. */
+export interface Place {
+  /** With which others. */
+  readonly chunk: Chunk;
+  /** Which of them it is. */
+  readonly index: number;
+}
+
 interface OpenChunk extends Chunk {
+  readonly jobs: NewJob[];
   readonly queueName: string;
   readonly limit: number;
   readonly resolve: (created: readonly boolean[]) => void;
@@ -41,13 +48,12 @@ export class Outbox {
 
   /** Resolves to whether the job is new, once the store has it. */
   async submit(queueName: string, job: NewJob): Promise<boolean> {
-    const { jobs, sent } = this.#add(queueName, job, TICK_CHUNK);
-    const index = jobs.length - 1;
-    return (await sent)[index] ?? false;
+    const { chunk, index } = this.#add(queueName, job, TICK_CHUNK);
+    return (await chunk.sent)[index] ?? false;
   }
 
-  /** Takes a job of a long list; returns what it travels with. */
-  submitOfList(queueName: string, job: NewJob): Chunk {
+  /** Takes a job of a long list; returns where it travels. */
+  submitOfList(queueName: string, job: NewJob): Place {
     return this.#add(queueName, job, this.#store.listChunk);
   }
 
@@ -57,15 +63,15 @@ export class Outbox {
     await Promise.all(this.#sending);
   }
 
-  #add(queueName: string, job: NewJob, limit: number): Chunk {
+  #add(queueName: string, job: NewJob, limit: number): Place {
     const chunk = this.#chunkFor(queueName, job.payload.length, limit);
-    chunk.jobs.push(job);
+    const index = chunk.jobs.push(job) - 1;
     chunk.bytes += job.payload.length;
     if (!this.#isScheduled) {
       this.#isScheduled = true;
       queueMicrotask(() => this.#sendNext());
     }
-    return chunk;
+    return { chunk, index };
   }
 
   #chunkFor(queueName: string, bytes: number, limit: number): OpenChunk {
