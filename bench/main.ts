@@ -18,13 +18,14 @@ import { parseArgs } from "node:util";
 import { findBun } from "../tests/_bun.ts";
 import { ensureRedisServer, startRedis } from "../tests/_redis.ts";
 import { judge, type Samples, type Verdict } from "./demands.ts";
+import type { Figures } from "./figures.ts";
+import { measurePeers } from "./peers.ts";
 import { missText, printFigures, printVerdicts } from "./tables.ts";
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
-const CONTENDERS = ["arq", "floor", "BullMQ", "bee-queue"];
-/** The groups of works and the program that measures each, once a round. */
+/** The groups of works and the program that measures each. */
 const GROUPS: Readonly<Record<string, string>> = {
-  peers: "round.ts",
+  peers: "steps.ts",
   lateness: "lateness.ts",
   backlog: "backlog.ts",
   workers: "workers.ts",
@@ -100,15 +101,17 @@ async function measureAll(command: readonly string[]): Promise<Report> {
   return { figures, verdicts };
 }
 
-/** All contenders in alternation, each in a process of its own, on the same private Redis. */
+/** All contenders in turns. */
 async function comparePeers(command: readonly string[]): Promise<Samples> {
   await using redis = await startRedis();
   const samples: Samples = {};
-  for (let round = 0; round < (rounds ?? (values.quick ? 3 : 7)); round++) {
-    for (const name of round % 2 === 0 ? CONTENDERS : CONTENDERS.toReversed()) {
-      addSamples(samples, name, runProgram(command, "peers", redis.url, name));
-    }
-  }
+  await measurePeers(
+    [...command, ...programOf("peers")],
+    FOLDER,
+    redis.url,
+    rounds ?? (values.quick ? 5 : 15),
+    (name, figures) => addSamples(samples, name, figures),
+  );
   return samples;
 }
 
@@ -116,22 +119,22 @@ async function comparePeers(command: readonly string[]): Promise<Samples> {
 function measureAlone(command: readonly string[], group: string): Samples {
   const samples: Samples = {};
   for (let round = 0; round < (rounds ?? (values.quick ? 1 : 3)); round++) {
-    addSamples(samples, "arq", runProgram(command, group));
+    const [program = "", ...args] = [...command, ...programOf(group)];
+    addSamples(samples, "arq", JSON.parse(outputOf(program, args)));
   }
   return samples;
 }
 
-function runProgram([command = "", ...args]: readonly string[], group: string, ...more: string[]) {
-  const program = [GROUPS[group] ?? "", ...more, ...(values.quick ? ["--quick"] : [])];
-  return outputOf(command, [...args, ...program]);
+function programOf(group: string): readonly string[] {
+  return [GROUPS[group] ?? "", ...(values.quick ? ["--quick"] : [])];
 }
 
 function outputOf(command: string, args: readonly string[]): string {
   return execFileSync(command, args, { cwd: FOLDER, encoding: "utf8" }).trim();
 }
 
-function addSamples(samples: Samples, name: string, output: string): void {
-  for (const [work, figure] of Object.entries<number>(JSON.parse(output))) {
+function addSamples(samples: Samples, name: string, figures: Figures): void {
+  for (const [work, figure] of Object.entries(figures)) {
     ((samples[work] ??= {})[name] ??= []).push(figure);
   }
 }

@@ -1,0 +1,64 @@
+/**
+ * This library and its peers on one private Redis. Each has a process of its own, so that none
+ * suffers from what another leaves behind; they take turns after each short step, so that a busy
+ * moment of the machine, which may last for seconds, does not decide between them.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { MAKERS } from "./contenders.ts";
+import type { Figures } from "./figures.ts";
+import { STEP_NAMES } from "./step_names.ts";
+
+/** Rounds that count for nothing: the runtimes compile what is hot, in stages. */
+const WARM_UPS = 3;
+
+/** Calls back with the figures of each step of each contender, `rounds` times. */
+export async function measurePeers(
+  command: readonly string[],
+  folder: string,
+  redisUrl: string,
+  rounds: number,
+  onFigures: (contender: string, figures: Figures) => void,
+): Promise<void> {
+  const processes = Object.keys(MAKERS).map((name) =>
+    new ContenderProcess(name, [...command, redisUrl, name], folder)
+  );
+  try {
+    for (let round = -WARM_UPS; round < rounds; round++) {
+      for (const step of STEP_NAMES) {
+        for (const contender of round % 2 === 0 ? processes : processes.toReversed()) {
+          const figures = await contender.measure(step);
+          if (round >= 0) onFigures(contender.name, figures);
+        }
+      }
+    }
+  } finally {
+    for (const contender of processes) contender.end();
+  }
+}
+
+/** A contender in a process of its own, which runs `steps.ts`. */
+class ContenderProcess {
+  readonly name: string;
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(name: string, [command = "", ...args]: readonly string[], cwd: string) {
+    this.name = name;
+    this.#child = spawn(command, args, { cwd, stdio: ["pipe", "pipe", "inherit"] });
+    if (!this.#child.stdout) throw new Error(`${name} cannot be heard`);
+    this.#lines = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
+  }
+
+  /** Does one step. */
+  async measure(step: string): Promise<Figures> {
+    this.#child.stdin?.write(`${step}\n`);
+    const { value, done } = await this.#lines.next();
+    if (done) throw new Error(`${this.name} has ended in the step "${step}"`);
+    return JSON.parse(value);
+  }
+
+  end(): void {
+    this.#child.stdin?.end();
+  }
+}
