@@ -18,15 +18,11 @@ import {
   type OpenStore,
   SHORT_LEASE_MS,
 } from "./_store_bench.ts";
-import {
-  describeAborts,
-  describeEnds,
-  describeReading,
-  describeWakeLines,
-} from "./_store_conformance_ends.ts";
+import { describeAborts, describeEnds, describeWakeLines } from "./_store_conformance_ends.ts";
 import { describeNews } from "./_store_conformance_news.ts";
 import { describeNumbers } from "./_store_conformance_numbers.ts";
 import { describeLists, describeRetrying, describeSteering } from "./_store_conformance_ops.ts";
+import { describeReading } from "./_store_conformance_reading.ts";
 
 /** Declares the suite for one store. */
 export function conformance(name: string, open: OpenStore): void {
