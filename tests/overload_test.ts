@@ -62,6 +62,35 @@ scenarios("A worker whose event loop is blocked for longer than the lease", (sce
     },
   );
 
+  scenario("keeps a success whose lease was lost while its hook still ran", async (scene) => {
+    const gate = new Gate();
+    let runs = 0;
+    let signal: AbortSignal | undefined;
+    const succeed = (ctx: JobContext) => {
+      signal = ctx.signal;
+      return `run ${++runs}`;
+    };
+    const onJobEnd = () => gate.pass();
+    const { worker } = scene.start({
+      functions: { succeed },
+      onJobEnd,
+      lease: LEASE_MS,
+      pollDelay: 20,
+    });
+    const job = await scene.arq.enqueueJob("succeed");
+    await gate.reached();
+    const [lease] = await scene.stealLeases();
+    assert.ok(lease);
+    await until("the loss is noticed", () => signal?.aborted === true);
+    await scene.arq.store.giveBack(scene.queueName, [{ lease, kind: "release", starts: 2 }]);
+    await until("it is claimed again", async () => {
+      return (await scene.arq.store.lookUp(scene.queueName, job.jobId, false)).locked;
+    });
+    gate.open();
+    assert.equal(await job.result({ timeout: 5_000 }), "run 1");
+    assert.deepEqual([runs, worker.jobsComplete], [1, 1]);
+  });
+
   scenario("loses a failure that comes late to whoever has the job by then", async (scene) => {
     const gate = new Gate();
     const first = scene.start({
