@@ -24,28 +24,30 @@ const SETTLED: Readonly<Record<string, Settled>> = {
   "2": "expires_first",
 };
 
-/** Cuts rows of arguments into batches of a bearable number and size. */
-export function* batchesOf(
-  rows: readonly (readonly Argument[])[],
-): Generator<readonly (readonly Argument[])[]> {
+/** The arguments of calls that are told one row after the other, of a bearable number and size each. */
+export function* rowBatches(rows: readonly (readonly Argument[])[]): Generator<Argument[]> {
+  const bytesOf = (row: readonly Argument[]) => row.reduce((sum, { length }) => sum + length, 0);
+  for (const batch of batchesOf(rows, bytesOf)) yield batch.flat();
+}
+
+/** Cuts what a script is to be told of. */
+function* batchesOf<T>(items: readonly T[], bytesOf: (item: T) => number): Generator<readonly T[]> {
   let start = 0;
   let size = 0;
-  for (const [i, row] of rows.entries()) {
-    const bytes = row.reduce((sum, argument) => sum + argument.length, 0);
+  for (const [i, item] of items.entries()) {
+    const bytes = bytesOf(item);
     if (i > start && (i - start === BATCH || size + bytes > BATCH_BYTES)) {
-      yield rows.slice(start, i);
+      yield items.slice(start, i);
       start = i;
       size = 0;
     }
     size += bytes;
   }
-  if (start < rows.length) yield rows.slice(start);
+  if (start < items.length) yield items.slice(start);
 }
 
-/** The arguments of a claim; they begin with its token. */
-export function claimArguments(
-  { holder, limit, leaseMs, suspects }: ClaimRequest,
-): [string, ...string[]] {
+/** The arguments of a claim; the first is what its token begins with. */
+export function claimArguments({ holder, limit, leaseMs, suspects }: ClaimRequest): string[] {
   const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
   const mayTake = suspects?.mayTake ? "1" : "0";
   const most = String(Math.min(limit, BATCH));
@@ -57,11 +59,33 @@ export function againFlag(again: boolean): readonly Argument[] {
   return [again ? "1" : "0"];
 }
 
-/** The arguments of one end, as `FINISH` wants them. */
-export function finishArguments(end: Finish): Argument[] {
-  const { lease, success, record, keepMs, lockTailMs } = end;
-  const terms = `${success ? 1 : 0},${keepMs === "forever" ? "" : keepMs},${lockTailMs}`;
-  return [lease.jobId, lease.token, lease.score, bytes(record), terms];
+/** The arguments of ends, as `FINISH` wants them. */
+export function* finishBatches(ends: readonly Finish[]): Generator<Argument[]> {
+  for (const batch of batchesOf(ends, ({ record }) => record.length)) yield grouped(batch);
+}
+
+/** Those of one claim and on the same terms stand in a row behind what they have in common. */
+function grouped(ends: readonly Finish[]): Argument[] {
+  const args: Argument[] = [Buffer.concat(ends.map(({ record }) => record))];
+  let [token, terms] = ["", ""];
+  let [countAt, count] = [0, 0];
+  for (const end of ends) {
+    const { record, lease: { jobId, score, token: ownToken } } = end;
+    const ownTerms = termsOfEnd(end);
+    if (ownToken !== token || ownTerms !== terms) {
+      [token, terms] = [ownToken, ownTerms];
+      [countAt, count] = [args.length, 0];
+      args.push("", token, terms);
+    }
+    args[countAt] = String(++count);
+    args.push(jobId, `${score}:${jobId}`, String(record.length));
+  }
+  return args;
+}
+
+function termsOfEnd({ lease, success, keepMs, lockTailMs }: Finish): string {
+  const keep = keepMs === "forever" ? "" : keepMs;
+  return `${success ? 1 : 0},${keep},${lockTailMs},${lease.handbacks > 0 ? 1 : 0}`;
 }
 
 /** The arguments of one job that goes back, as `GIVE_BACK` wants them. */
@@ -84,34 +108,43 @@ export function termsOf(
 
 /** What `CLAIM` replies, and the entries in it whose id is no text that anybody could name. */
 export function readClaims(
-  token: string,
   reply: readonly Reply[],
 ): ClaimReply & { readonly strange: readonly Argument[] } {
   const now = number(reply[0]);
   const nextDueMs = reply[1] === null ? undefined : number(reply[1]) - now;
+  const token = text(reply[3]);
   const claims: Claim[] = [];
   const strange: Argument[] = [];
-  for (let i = 3; i < reply.length; i += 4) {
+  for (let i = 4; i < reply.length; i += 4) {
     const id = reply[i];
     if (Buffer.isBuffer(id) && !isUtf8(id)) strange.push(id);
-    else claims.push(readClaim(token, reply.slice(i, i + 4)));
+    else claims.push(readClaim(token, id, text(reply[i + 1]), reply[i + 2], reply[i + 3]));
   }
   return { claims, now, nextDueMs, queued: number(reply[2]), strange };
 }
 
-function readClaim(token: string, [id, score, payload, counts]: readonly Reply[]): Claim {
-  const jobId = text(id);
-  const [starts, handbacks, aborts, suspect] = text(counts).split(",").map(Number);
+function readClaim(
+  token: string,
+  id: Reply | undefined,
+  score: string,
+  payload: Reply | undefined,
+  counts: Reply | undefined,
+): Claim {
+  const [starts = 1, handbacks = 0, aborts, suspect] = numbersOf(text(counts));
   return {
-    jobId,
-    token: `${token}:${jobId}`,
-    score: text(score),
+    jobId: text(id),
+    token,
+    score,
     payload: payload === null || Buffer.isBuffer(payload) ? payload : undefined,
-    starts: starts ?? 1,
-    handbacks: handbacks ?? 0,
+    starts,
+    handbacks,
     abortAsked: aborts === 1,
     isSuspect: suspect === 1,
   };
+}
+
+function numbersOf(list: string): readonly number[] {
+  return list === "" ? [] : list.split(",").map(Number);
 }
 
 /** What `LOOK_UP` replies. */

@@ -35,7 +35,9 @@ export interface ScriptCall {
   readonly script: Script;
   /** The keys it works on. */
   readonly keys: readonly string[];
-  /** Its arguments, asked for at each attempt; told whether an earlier one may have taken effect. */
+  /** Its first argument. */
+  readonly prefix: string;
+  /** The others, asked for at each attempt; told whether an earlier one may have taken effect. */
   readonly args: (again: boolean) => readonly Argument[];
 }
 
@@ -112,14 +114,14 @@ export class RedisConnection {
   }
 
   /** Runs a script. */
-  script({ script, keys, args }: ScriptCall): Promise<Reply> {
+  script(call: ScriptCall): Promise<Reply> {
+    const { script, keys: [key] } = call;
     return this.#repeat(async (again, timeoutMs) => {
-      const rest = [String(keys.length), ...keys, ...args(again)];
       try {
-        return await this.#send(["EVALSHA", script.sha, ...rest], keys[0], timeoutMs);
+        return await this.#send(commandOf("EVALSHA", script.sha, call, again), key, timeoutMs);
       } catch (error) {
         if (!isNoScript(error)) throw error;
-        return await this.#send(["EVAL", script.source, ...rest], keys[0], timeoutMs);
+        return await this.#send(commandOf("EVAL", script.source, call, again), key, timeoutMs);
       }
     });
   }
@@ -148,11 +150,10 @@ export class RedisConnection {
     call: ScriptCall,
     timeoutMs: number,
   ): Promise<[Reply | undefined, Reply | undefined]> {
-    const { script, keys } = call;
-    const evalsha = ["EVALSHA", script.sha, String(keys.length), ...keys, ...call.args(false)];
+    const { script, keys: [key] } = call;
     const [first, second] = await Promise.allSettled([
-      this.#send(args, keys[0], timeoutMs),
-      this.#send(evalsha, keys[0], timeoutMs),
+      this.#send(args, key, timeoutMs),
+      this.#send(commandOf("EVALSHA", script.sha, call, false), key, timeoutMs),
     ]);
     const isUnknown = second.status === "rejected" && isNoScript(second.reason);
     if (second.status === "rejected" && !isUnknown) throw this.#explain(second.reason);
@@ -225,24 +226,25 @@ export class RedisConnection {
     }
   }
 
-  async #send(
-    args: readonly Argument[],
-    key: string | undefined,
-    timeoutMs: number,
-  ): Promise<Reply> {
-    // A client that was handed in may have a strategy that gives up; a worker never does.
-    if (this.isConnected && !this.client.isOpen) this.#replace(this.client);
-    const client = this.client;
-    const { promise: silence, reject } = Promise.withResolvers<never>();
-    const done = this.#deadlines.set(timeoutMs, () => {
-      reject(new NoReplyError());
-      this.#replace(client);
+  #send(args: readonly Argument[], key: string | undefined, timeoutMs: number): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      // A client that was handed in may have a strategy that gives up; a worker never does.
+      if (this.isConnected && !this.client.isOpen) this.#replace(this.client);
+      const client = this.client;
+      const done = this.#deadlines.set(timeoutMs, () => {
+        reject(new NoReplyError());
+        this.#replace(client);
+      });
+      const onReply = (reply: Reply) => {
+        done();
+        resolve(reply);
+      };
+      const onError = (error: unknown) => {
+        done();
+        reject(error);
+      };
+      sendTo(client, this.#target.kind, args, key).then(onReply, onError);
     });
-    try {
-      return await Promise.race([sendTo(client, this.#target.kind, args, key), silence]);
-    } finally {
-      done();
-    }
   }
 
   async #connectOnce(signal: AbortSignal | undefined): Promise<void> {
@@ -352,6 +354,16 @@ class NoReplyError extends Error {
   constructor(readonly limitMs?: number) {
     super();
   }
+}
+
+function commandOf(
+  name: "EVALSHA" | "EVAL",
+  script: string,
+  { keys, prefix, args }: ScriptCall,
+  again: boolean,
+): readonly Argument[] {
+  const head: Argument[] = [name, script, String(keys.length), ...keys, prefix];
+  return head.concat(args(again));
 }
 
 function backoff(failures: number, minDelayMs: number, maxDelayMs: number): number {

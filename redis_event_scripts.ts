@@ -13,12 +13,12 @@ import { LOOK_UP } from "./redis_scripts.ts";
  * Replies as `LOOK_UP`; then how often it was started or nil, and what it reported last or nil.
  */
 const OBSERVE = LOOK_UP + String.raw`
-local watched = ops_key('watched')
+local watched = OPS .. 'watched'
 call('ZREMRANGEBYSCORE', watched, '-inf', now)
 call('ZADD', watched, format('%.0f', now + ARGV[4]), id)
 if call('PTTL', watched) < tonumber(ARGV[4]) then call('PEXPIRE', watched, ARGV[4]) end
-known[7] = read(starts_key(id))
-known[8] = read(progress_key(id))
+known[7] = read(STARTS .. id)
+known[8] = read(PROGRESS .. id)
 return known
 `;
 
@@ -35,7 +35,7 @@ for i = 3, #ARGV, 6 do
   local id, starts, nth, value = ARGV[i], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   if is_mine(id, ARGV[i + 1], ARGV[i + 2]) then
     local report = format('%.0f,%s,%s:', now, starts, nth) .. value
-    call('SET', progress_key(id), report, 'PX', keep)
+    call('SET', PROGRESS .. id, report, 'PX', keep)
     tell_watchers('progress', id, starts, nth, value)
   end
 end

@@ -65,12 +65,17 @@ export class RedisInspection implements StoreInspection {
     const [score, member] = after === undefined ? ["", ""] : parsePosition(after);
     const args = [list, score, member, String(since), String(until), flag(oldestFirst)];
     const limits = [String(limit), String(PAGE_BYTES)];
+    if (list === "complete") await this.#sortIn(queueName);
     const reply = await this.#run(inspectionScripts.page, queueName, () => [...args, ...limits]);
     const [_now, isCut, lastScore, lastMember, jobs] = listOf(reply);
     return {
       jobs: listOf(jobs).map(listedJob),
       next: String(isCut) === "1" ? position(lastScore, lastMember) : undefined,
     };
+  }
+
+  async #sortIn(queueName: string): Promise<void> {
+    while (Number(await this.#run(inspectionScripts.sortIn, queueName, () => [])) > 0);
   }
 
   async view(

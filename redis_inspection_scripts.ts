@@ -3,15 +3,16 @@
  * `redis_prelude.ts`, and may be repeated after a lost reply as well.
  * @module
  */
-import { script } from "./redis_prelude.ts";
+import { MOST_COMPLETE, script } from "./redis_prelude.ts";
 
 /** How long what operators see is kept without news, and how much of it. */
 const MINUTE_KEEP_MS = 3 * 3_600_000 + 120_000;
 const QUEUE_KEEP_MS = 7 * 86_400_000;
 const LONG_KEEP_MS = 30 * 86_400_000;
-const MOST_COMPLETE = 10_000;
 const MOST_FAILED = 100_000;
 const MOST_QUEUES = 10_000;
+/** Ends that are sorted in by one call, so that no call keeps the server from others for long. */
+const SORTED_AT_A_TIME = 1_000;
 
 /** The queues of the prefix, by the time of their last use. */
 const QUEUES = String.raw`
@@ -30,7 +31,7 @@ end
  * Arguments: "1" to pause, "0" to resume.
  */
 const SET_PAUSED = String.raw`
-local paused_key = ops_key('paused')
+local paused_key = OPS .. 'paused'
 if ARGV[2] == '1' then call('SET', paused_key, '1')
 else
   call('DEL', paused_key)
@@ -50,13 +51,13 @@ return 1
 const REMOVE = String.raw`
 local id = ARGV[3]
 local queued = call('ZSCORE', QUEUE, id) ~= false
-if queued and call('EXISTS', lock_key(id)) == 1 then return 'running' end
-local removed = call('DEL', result_key(id))
+if queued and call('EXISTS', LOCK .. id) == 1 then return 'running' end
+local removed = call('DEL', RESULT .. id)
 if queued then
   removed = 1
-  call('DEL', job_key(id), starts_key(id), handbacks_key(id), progress_key(id))
+  call('DEL', JOB .. id, STARTS .. id, HANDBACKS .. id, PROGRESS .. id)
   call('ZREM', QUEUE, id)
-  forget_aborts(id)
+  redis.pcall('ZREM', ABORT, id)
 end
 return (removed == 1 or ARGV[2] == '1') and 'removed' or 'not_found'
 `;
@@ -75,10 +76,10 @@ local function size_of(value) return type(value) == 'string' and #value or 0 end
 -- Payload, result, whether it is locked, how often it was started.
 local function job_state(id)
   return {
-    read(job_key(id)),
-    read(result_key(id)),
-    call('EXISTS', lock_key(id)),
-    read(starts_key(id)),
+    read(JOB .. id),
+    read(RESULT .. id),
+    call('EXISTS', LOCK .. id),
+    read(STARTS .. id),
   }
 end
 `;
@@ -105,7 +106,7 @@ local since, till, oldest_first = ARGV[5], ARGV[6], ARGV[7] == '1'
 local limit, room = tonumber(ARGV[8]), tonumber(ARGV[9])
 local is_end = list == 'failed' or list == 'complete'
 local key = QUEUE
-if list == 'in_progress' then key = LEASES elseif is_end then key = ops_key(list) end
+if list == 'in_progress' then key = LEASES elseif is_end then key = OPS .. list end
 if call('TYPE', key).ok ~= 'zset' then return {format('%.0f', now), '0', '', '', {}} end
 
 local function count_up_to(bound) return call('ZCOUNT', key, '-inf', bound) end
@@ -200,7 +201,7 @@ return {format('%.0f', now), call('ZSCORE', QUEUE, id), unpack(job_state(id), 1,
  * Replies how many, and now.
  */
 const COUNT_FAILED = String.raw`
-local key = ops_key('failed')
+local key = OPS .. 'failed'
 local is_there = call('TYPE', key).ok == 'zset'
 return {is_there and call('ZCOUNT', key, ARGV[2], '+inf') or 0, format('%.0f', now)}
 `;
@@ -219,15 +220,15 @@ local again, extra = ARGV[2] == '1', ARGV[3]
 local replies, entries = {}, {}
 for i = 4, #ARGV, 3 do
   local id, payload = ARGV[i], ARGV[i + 2]
-  local result, waiting = redis.pcall('GET', result_key(id)), redis.pcall('GET', job_key(id))
+  local result, waiting = redis.pcall('GET', RESULT .. id), redis.pcall('GET', JOB .. id)
   local is_same = type(result) == 'string' and redis.sha1hex(result) == ARGV[i + 1]
   local is_retried = is_same and not waiting and call('ZSCORE', QUEUE, id) == false
   if is_retried then
-    call('SET', job_key(id), payload, 'PX', extra)
+    call('SET', JOB .. id, payload, 'PX', extra)
     -- A lock without an entry in the queue is the tail of a slot, which would keep the job waiting.
-    call('DEL', result_key(id), lock_key(id), starts_key(id), handbacks_key(id), progress_key(id))
-    forget_aborts(id)
-    redis.pcall('ZREM', ops_key('failed'), id)
+    call('DEL', RESULT .. id, LOCK .. id, STARTS .. id, HANDBACKS .. id, PROGRESS .. id)
+    redis.pcall('ZREM', ABORT, id)
+    redis.pcall('ZREM', OPS .. 'failed', id)
     entries[#entries + 1], entries[#entries + 2] = format('%.0f', now), id
   end
   replies[#replies + 1] = (is_retried or (again and not result and waiting == payload)) and '1' or '0'
@@ -237,6 +238,52 @@ if #entries > 0 then
   wake()
 end
 return table.concat(replies)
+`;
+
+/** What is tried goes on where something else stands at a key; "problem" tells of it. */
+const TRYING = String.raw`
+local problem = ''
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  problem = reply.err
+end
+
+-- Keeps the newest, and drops the oldest as long as their results have gone.
+local function trim(key, most)
+  if not try('ZREMRANGEBYRANK', key, 0, -most - 1) then return end
+  for _ = 1, 10 do
+    local gone, oldest = {}, call('ZRANGE', key, 0, 99)
+    for _, id in ipairs(oldest) do
+      if call('EXISTS', RESULT .. id) == 0 then gone[#gone + 1] = id end
+    end
+    if #gone > 0 then call('ZREM', key, unpack(gone)) end
+    if #gone < 100 then return end
+  end
+end
+`;
+
+/**
+ * Sorts jobs that have succeeded into the list that `PAGE` reads, the oldest of them first.
+ *
+ * Replies how many are left to be sorted in.
+ */
+const SORT_IN = TRYING + String.raw`
+local ended, complete = OPS .. 'ended', OPS .. 'complete'
+if not try('LTRIM', ended, -${MOST_COMPLETE}, -1) then return 0 end
+local entries = {}
+for _, entry in ipairs(call('LRANGE', ended, 0, ${SORTED_AT_A_TIME} - 1)) do
+  local time, id = string.match(entry, '^(%d+):(.*)$')
+  if time then entries[#entries + 1], entries[#entries + 2] = time, id end
+end
+call('LTRIM', ended, ${SORTED_AT_A_TIME}, -1)
+if #entries > 0 then
+  try('ZADD', complete, unpack(entries))
+  try('PEXPIRE', complete, ${QUEUE_KEEP_MS})
+end
+local left = call('LLEN', ended)
+if left == 0 then trim(complete, ${MOST_COMPLETE}) end
+return left
 `;
 
 /**
@@ -250,15 +297,9 @@ return table.concat(replies)
  *
  * Guarantees: counts of one id are added once. Whatever else stands at a key spoils that key alone.
  */
-const REPORT = String.raw`
-local problem = ''
-local function try(...)
-  local reply = redis.pcall(...)
-  if type(reply) ~= 'table' or not reply.err then return reply end
-  problem = reply.err
-end
+const REPORT = TRYING + String.raw`
 local worker, record, ttl, report = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local workers, worker_key = ops_key('workers'), ops_key('worker:' .. worker)
+local workers, worker_key = OPS .. 'workers', OPS .. 'worker:' .. worker
 if ttl == '0' then
   try('ZREM', workers, worker)
   call('DEL', worker_key)
@@ -275,24 +316,11 @@ local function add(key, first, last, keep)
 end
 if report ~= '' and call('SET', prefix .. 'nonce:' .. report, '1', 'PX', 60000, 'NX') then
   local first_total = 7 + 2 * tonumber(ARGV[6])
-  add(ops_key('minute:' .. math.floor(now / 60000)), 7, first_total - 1, ${MINUTE_KEEP_MS})
-  add(ops_key('totals'), first_total, #ARGV, ${LONG_KEEP_MS})
+  add(OPS .. 'minute:' .. math.floor(now / 60000), 7, first_total - 1, ${MINUTE_KEEP_MS})
+  add(OPS .. 'totals', first_total, #ARGV, ${LONG_KEEP_MS})
 end
 
--- Keeps the newest, and drops the oldest as long as their results have gone.
-local function trim(key, most)
-  if not try('ZREMRANGEBYRANK', key, 0, -most - 1) then return end
-  for _ = 1, 10 do
-    local gone, oldest = {}, call('ZRANGE', key, 0, 99)
-    for _, id in ipairs(oldest) do
-      if call('EXISTS', result_key(id)) == 0 then gone[#gone + 1] = id end
-    end
-    if #gone > 0 then call('ZREM', key, unpack(gone)) end
-    if #gone < 100 then return end
-  end
-end
-trim(ops_key('complete'), ${MOST_COMPLETE})
-trim(ops_key('failed'), ${MOST_FAILED})
+trim(OPS .. 'failed', ${MOST_FAILED})
 note_queue()
 return problem
 `;
@@ -315,17 +343,17 @@ local oldest = call('ZRANGEBYSCORE', QUEUE, '-inf', now, 'WITHSCORES', 'LIMIT', 
 local leased = redis.pcall('ZCOUNT', LEASES, '(' .. now, '+inf')
 local minutes, minute = {}, math.floor(now / 60000)
 for each = minute - tonumber(ARGV[2]) + 1, minute do
-  local found = counts(ops_key('minute:' .. each))
+  local found = counts(OPS .. 'minute:' .. each)
   if #found > 0 then minutes[#minutes + 1] = {each, found} end
 end
 return {
   format('%.0f', now),
-  call('EXISTS', ops_key('paused')),
+  call('EXISTS', OPS .. 'paused'),
   call('ZCOUNT', QUEUE, '-inf', now),
   call('ZCARD', QUEUE),
   type(leased) == 'number' and leased or 0,
   oldest[2] or false,
-  counts(ops_key('totals')),
+  counts(OPS .. 'totals'),
   minutes,
 }
 `;
@@ -333,10 +361,10 @@ return {
 /** Replies the id of each live worker of the queue, and what it tells of itself; a thousand at most. */
 const WORKERS = String.raw`
 local reply = {}
-local ids = redis.pcall('ZRANGEBYSCORE', ops_key('workers'), '(' .. now, '+inf', 'LIMIT', 0, 1000)
+local ids = redis.pcall('ZRANGEBYSCORE', OPS .. 'workers', '(' .. now, '+inf', 'LIMIT', 0, 1000)
 if ids.err then return reply end
 for _, id in ipairs(ids) do
-  local record = redis.pcall('GET', ops_key('worker:' .. id))
+  local record = redis.pcall('GET', OPS .. 'worker:' .. id)
   if type(record) == 'string' then reply[#reply + 1] = {id, record} end
 end
 return reply
@@ -360,6 +388,7 @@ return names.err and {} or names
 export const inspectionScripts = {
   setPaused: script(SET_PAUSED),
   remove: script(REMOVE),
+  sortIn: script(SORT_IN),
   page: script(PAGE),
   view: script(VIEW),
   countFailed: script(COUNT_FAILED),

@@ -8,6 +8,7 @@
  * - `paused`: there while the queue is paused.
  * - `left:<holder>`: there for some seconds once nobody waits for that holder's claim any more.
  * - `complete`, `failed`: the jobs that have ended and whose result was kept, by the time of their end.
+ * - `ended`: the latest of the first kind, until somebody looks at them: `<time>:<id>` each.
  * - `minute:<minute of the epoch>`, `totals`: how many jobs ended how, in a minute and in all.
  * - `workers`, `worker:<id>`: the live workers and what each tells of itself.
  * - `watched`: the jobs whose steps somebody wants to hear of.

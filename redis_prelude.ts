@@ -2,6 +2,16 @@
  * What scripts begin with: the names of keys, the clock, and what several of them do. Each gets of
  * that what it uses.
  *
+ * The server makes every function of a script anew for each call, and collects it afterwards: that
+ * is a good part of the time that a call for one job takes. So keys are joined where they are used,
+ * and scripts that are called for every job have what is rarely needed inside of one function.
+ *
+ * A server with full memory refuses the first write of a script and none after it, unless that one
+ * frees memory: so scripts begin with such a write, if need be of nothing.
+ *
+ * Where somebody else's key is in the way of `redis.pcall`, that must not spoil an end that is half
+ * written.
+ *
  * All scripts take the same keys (see `scriptKeys` in `redis_keys.ts`) and the key prefix as first
  * argument; `now` is Redis's own clock in milliseconds.
  * @module
@@ -19,23 +29,25 @@ export interface Script {
 /** What a job has reported is kept this much longer than the lease it is renewed with. */
 export const PROGRESS_KEEP_MS = 600_000;
 
+/** How many jobs that succeeded operators can look back at. */
+export const MOST_COMPLETE = 10_000;
+
 /** Each part begins with `local` in the first column, and uses only those before it. */
 const PRELUDE = String.raw`
 local call, format = redis.call, string.format
 local QUEUE, WAKE, ABORT, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix = ARGV[1]
 
-local function milliseconds(time) return time[1] * 1000 + math.floor(time[2] / 1000) end
-local now = milliseconds(call('TIME'))
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function job_key(id) return prefix .. 'job:' .. id end
-local function lock_key(id) return prefix .. 'in-progress:' .. id end
-local function starts_key(id) return prefix .. 'retry:' .. id end
-local function handbacks_key(id) return prefix .. 'handbacks:' .. id end
-local function result_key(id) return prefix .. 'result:' .. id end
-local function progress_key(id) return prefix .. 'progress:' .. id end
-local function lease_member(id, score) return score .. ':' .. id end
-local function ops_key(name) return QUEUE .. ':ops:' .. name end
+local JOB = prefix .. 'job:'
+local LOCK = prefix .. 'in-progress:'
+local STARTS = prefix .. 'retry:'
+local HANDBACKS = prefix .. 'handbacks:'
+local RESULT = prefix .. 'result:'
+local PROGRESS = prefix .. 'progress:'
+local OPS = QUEUE .. ':ops:'
 
 -- The id and the original score of a lease; nothing if what stands there is none.
 local function read_lease(member)
@@ -49,9 +61,6 @@ local function count_of(value)
   return count and count >= 0 and count < 2^31 and math.floor(count) or 0
 end
 
--- Where somebody else's key is in the way, that must not spoil an end that is half written.
-local function forget_aborts(...) redis.pcall('ZREM', ABORT, ...) end
-
 local function wake()
   local waiting = redis.pcall('LLEN', WAKE)
   if type(waiting) ~= 'number' then call('DEL', WAKE)
@@ -60,43 +69,52 @@ local function wake()
   call('PEXPIRE', WAKE, '5000')
 end
 
--- The score of the first entry that is not due yet, or false.
-local function next_future()
-  local first = call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return first[2] or false
-end
-
 -- Wakes a worker for a job that is due now, or that becomes the next one to come.
 local function wake_for(due)
-  if due <= now then return wake() end
-  if tonumber(next_future()) == due then wake() end
+  if due > now then
+    local first = call('ZRANGEBYSCORE', QUEUE, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    if tonumber(first[2]) ~= due then return end
+  end
+  wake()
 end
 
 -- Notes ended jobs where operators look for them; whatever else stands there must not spoil an end.
-local function note_ends(outcome, entries)
-  if #entries == 0 then return end
-  redis.pcall('ZADD', ops_key(outcome), unpack(entries))
-  redis.pcall('PEXPIRE', ops_key(outcome), '604800000')
+local function note_failed(ids)
+  if #ids == 0 then return end
+  local time, entries = format('%.0f', now), {}
+  for i, id in ipairs(ids) do entries[2 * i - 1], entries[2 * i] = time, id end
+  redis.pcall('ZADD', OPS .. 'failed', unpack(entries))
+  redis.pcall('PEXPIRE', OPS .. 'failed', '604800000')
+end
+
+-- Many jobs succeed and few people look: these only line up here, and are sorted in for who looks.
+local function note_complete(ids)
+  if #ids == 0 then return end
+  local time = format('%.0f:', now)
+  for i, id in ipairs(ids) do ids[i] = time .. id end
+  local length = redis.pcall('RPUSH', OPS .. 'ended', unpack(ids))
+  if type(length) ~= 'number' then return end
+  redis.pcall('PEXPIRE', OPS .. 'ended', '604800000')
+  if length > ${
+  2 * MOST_COMPLETE
+} then redis.pcall('LTRIM', OPS .. 'ended', -${MOST_COMPLETE}, -1) end
 end
 
 -- Is the job still held under this token? A lock that expired while nobody else took the job (the
 -- server was frozen) is still ours.
 local function is_mine(id, token, score)
-  local lock = redis.pcall('GET', lock_key(id))
+  local lock = redis.pcall('GET', LOCK .. id)
   if lock then return lock == token end
-  local leased = call('ZSCORE', LEASES, lease_member(id, score))
+  local leased = call('ZSCORE', LEASES, score .. ':' .. id)
   local queued = call('ZSCORE', QUEUE, id)
   -- Python's abort sets score 1; any other score but the lease's is a new incarnation.
   return leased ~= false and (queued == leased or tonumber(queued or 0) == 1)
 end
 
--- A full server checks memory at a script's first write only: begin with one that frees.
-local function write_even_when_full() call('ZREM', LEASES, '') end
-
-local function handbacks_of(id) return count_of(call('MGET', handbacks_key(id))[1]) end
+local function handbacks_of(id) return count_of(call('MGET', HANDBACKS .. id)[1]) end
 
 local function count_handback(id)
-  call('SET', handbacks_key(id), format('%d', handbacks_of(id) + 1), 'EX', '88400')
+  call('SET', HANDBACKS .. id, format('%d', handbacks_of(id) + 1), 'EX', '88400')
 end
 
 -- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
@@ -107,8 +125,8 @@ local function announce(id, result)
 end
 
 local function return_to_queue(id, score, due)
-  call('ZREM', LEASES, lease_member(id, score))
-  call('DEL', lock_key(id))
+  call('ZREM', LEASES, score .. ':' .. id)
+  call('DEL', LOCK .. id)
   call('ZADD', QUEUE, 'XX', due, id)
 end
 
@@ -122,7 +140,7 @@ local function tell(kind, id, starts, number, value)
 end
 
 local function tell_watchers(kind, id, starts, number, value)
-  if redis.pcall('ZSCORE', ops_key('watched'), id) then tell(kind, id, starts, number, value) end
+  if redis.pcall('ZSCORE', OPS .. 'watched', id) then tell(kind, id, starts, number, value) end
 end
 `;
 
@@ -132,8 +150,7 @@ const PARTS = PRELUDE.split(/^(?=local )/m).map((source) => ({
 }));
 
 /**
- * A script, behind what it uses of the prelude: the server builds all of that anew for each call,
- * which is a good part of the time that a call for one job takes.
+ * A script, behind what it uses of the prelude.
  */
 export function script(source: string): Script {
   const whole = PARTS.reduceRight((rest, part) => {

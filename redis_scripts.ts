@@ -6,7 +6,8 @@
  *
  * A claimed job has a *lease*: `in-progress:<id>` holds the claim's token until it expires, the
  * job's score in the queue is the lease's end, and `<queue>:leases` has the member
- * `<original score>:<id>` with the same end. Whoever shows the token owns the job.
+ * `<original score>:<id>` with the same end. Whoever shows the token owns the job. It is that of the
+ * whole claim: `<holder>:<random>:<the lease's end before it was renewed>`.
  * @module
  */
 import { CLAIM } from "./redis_claim.ts";
@@ -38,52 +39,46 @@ if again and nonce ~= '' then
 end
 call('ZCARD', QUEUE)
 
-local function is_taken(id, kind, score, slot)
-  if call('EXISTS', job_key(id), result_key(id)) > 0 then return true end
-  if kind == 'random' then return false end
-  if kind == 'slot' then
-    local slot_lock = lock_key(slot ~= '' and slot or id)
-    if score < now - SLOT_LATE or call('EXISTS', slot_lock) == 1 then return true end
-  end
-  return call('EXISTS', lock_key(id)) == 1 and call('ZSCORE', QUEUE, id) ~= false
-end
-
-local function ms(number) return format('%.0f', number) end
-
 local replies, entries, added, earliest = {}, {}, 0, math.huge
-local function add(id, payload, score, ttl)
-  call('SET', job_key(id), payload, 'PX', ttl)
-  entries[added + 1], entries[added + 2] = score, id
-  added = added + 2
-end
 
--- Most jobs are due now and have a new id: no question need be asked.
-local plain_score, plain_ttl = ms(now), ms(extra)
-local function add_plain(id, payload)
-  add(id, payload, plain_score, plain_ttl)
-  earliest = math.min(earliest, now)
-  return '1'
-end
-
-local function add_on_terms(id, payload, kind, due, delay, expires, slot)
-  local score = now
-  if due ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
-  elseif delay ~= '' then score = now + tonumber(delay) end
-  local fresh = kind == 'random' and not again
-  if not fresh and is_taken(id, kind, score, slot) then return kind == 'random' and '1' or '0' end
-  add(id, payload, ms(score), ms(tonumber(expires) or (math.max(score, now) - now + extra)))
-  if not fresh then
-    call('DEL', starts_key(id), handbacks_key(id), progress_key(id))
-    forget_aborts(id)
+-- What is rarely asked for: jobs that may be taken, are due later, or have an expiry of their own.
+local function adder_on_terms()
+  local function is_taken(id, kind, score, slot)
+    if call('EXISTS', JOB .. id, RESULT .. id) > 0 then return true end
+    if kind == 'random' then return false end
+    if kind == 'slot' then
+      local slot_lock = LOCK .. (slot ~= '' and slot or id)
+      if score < now - SLOT_LATE or call('EXISTS', slot_lock) == 1 then return true end
+    end
+    return call('EXISTS', LOCK .. id) == 1 and call('ZSCORE', QUEUE, id) ~= false
   end
-  if slot ~= '' then
-    call('SET', lock_key(slot), '1', 'PX', ms(score - now + SLOT_LATE + 1))
+
+  return function(id, payload, terms)
+    local kind, due, delay, expires, slot = string.match(terms, ',(.-),(.-),(.-),(.-),(.*)$')
+    kind, slot = kind or 'random', slot or ''
+    local score = now
+    if (due or '') ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
+    elseif (delay or '') ~= '' then score = now + tonumber(delay) end
+    local fresh = kind == 'random' and not again
+    if not fresh and is_taken(id, kind, score, slot) then return kind == 'random' and '1' or '0' end
+    local ttl = tonumber(expires) or (math.max(score, now) - now + extra)
+    call('SET', JOB .. id, payload, 'PX', format('%.0f', ttl))
+    entries[added + 1], entries[added + 2] = format('%.0f', score), id
+    added = added + 2
+    if not fresh then
+      call('DEL', STARTS .. id, HANDBACKS .. id, PROGRESS .. id)
+      redis.pcall('ZREM', ABORT, id)
+    end
+    if slot ~= '' then
+      call('SET', LOCK .. slot, '1', 'PX', format('%.0f', score - now + SLOT_LATE + 1))
+    end
+    earliest = math.min(earliest, score)
+    return '1'
   end
-  earliest = math.min(earliest, score)
-  return '1'
 end
 
-local payloads, start = ARGV[5], 1
+local payloads, start, add_on_terms = ARGV[5], 1, nil
+local plain_score, plain_ttl = format('%.0f', now), format('%.0f', extra)
 for i = 6, #ARGV, 2 do
   local id, terms = ARGV[i], ARGV[i + 1]
   local length = tonumber(terms)
@@ -91,11 +86,15 @@ for i = 6, #ARGV, 2 do
   length = length or tonumber(string.match(terms, '^%d+'))
   local payload = string.sub(payloads, start, start + length - 1)
   start = start + length
-  if is_plain then replies[#replies + 1] = add_plain(id, payload)
+  if is_plain then -- it is due now and has a new id: no question need be asked
+    call('SET', JOB .. id, payload, 'PX', plain_ttl)
+    entries[added + 1], entries[added + 2] = plain_score, id
+    added = added + 2
+    earliest = math.min(earliest, now)
+    replies[#replies + 1] = '1'
   else
-    local kind, due, delay, expires, slot = string.match(terms, ',(.-),(.-),(.-),(.-),(.*)$')
-    replies[#replies + 1] =
-      add_on_terms(id, payload, kind or 'random', due or '', delay or '', expires or '', slot or '')
+    add_on_terms = add_on_terms or adder_on_terms()
+    replies[#replies + 1] = add_on_terms(id, payload, terms)
   end
 end
 if added > 0 then
@@ -117,16 +116,16 @@ return replies
 const RENEW = String.raw`
 local lease = ARGV[2]
 local lease_end = format('%.0f', now + lease + 5)
-write_even_when_full()
+call('ZREM', LEASES, '')
 local replies = {}
 for i = 3, #ARGV, 3 do
   local id, token, score = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local mine = is_mine(id, token, score)
   if mine then
-    call('SET', lock_key(id), token, 'PX', lease)
+    call('SET', LOCK .. id, token, 'PX', lease)
     call('ZADD', QUEUE, 'XX', lease_end, id)
-    call('ZADD', LEASES, lease_end, lease_member(id, score))
-    call('PEXPIRE', progress_key(id), lease + ${PROGRESS_KEEP_MS})
+    call('ZADD', LEASES, lease_end, score .. ':' .. id)
+    call('PEXPIRE', PROGRESS .. id, lease + ${PROGRESS_KEEP_MS})
   end
   replies[#replies + 1] = mine and '1' or '0'
 end
@@ -136,9 +135,11 @@ return table.concat(replies)
 /**
  * Records the end of claimed jobs and announces each.
  *
- * Arguments: "1" if an earlier reply may have been lost; then per job: id, token, original score,
- * result, and `success,keep,tail`: 1 for a success, ms to keep the result (empty for ever, 0 not at
- * all), ms for which the id stays locked.
+ * Arguments: "1" if an earlier reply may have been lost; the results of all jobs, one behind the other;
+ * then groups of jobs with the same token and terms: how many, token, and
+ * `success,keep,tail,returned`: 1 for a success, ms to keep the result (empty for ever, 0 not at
+ * all), ms for which the id stays locked, 1 if the job was handed back once; then per job: id, its
+ * member of the leases, and its result's length.
  *
  * Replies a string with "1" for a recorded and "0" for a refused end each; "1" too where this end
  * seems to be recorded already, by an earlier call.
@@ -148,84 +149,98 @@ return table.concat(replies)
  * anew under the same id meanwhile stays.
  */
 const FINISH = String.raw`
--- The first write frees memory, so that a full server takes it.
-local FIELDS = 5
-local ids, keys, members = {}, {}, {}
-for i = 3, #ARGV, FIELDS do
-  local n, id = #ids + 1, ARGV[i]
-  ids[n], keys[n], members[n] = id, lock_key(id), lease_member(id, ARGV[i + 2])
+local ids, members, results, locks_of, groups, count = {}, {}, {}, {}, {}, 0
+-- Most jobs are as their claim has left them, with the lease's end as score, which the token tells.
+local untouched = {}
+local records, start, at = ARGV[3], 1, 4
+while at < #ARGV do
+  local token, jobs = ARGV[at + 1], tonumber(ARGV[at])
+  local success, keep, tail, returned = string.match(ARGV[at + 2], '(.*),(.*),(.*),(.*)')
+  local group = {
+    token = token, success = success == '1', keep = keep, tail = tail, returned = returned == '1',
+  }
+  at = at + 3
+  for i = at, at + 3 * jobs - 1, 3 do
+    local id, stop = ARGV[i], start + ARGV[i + 2]
+    count = count + 1
+    ids[count], members[count], results[count] = id, ARGV[i + 1], string.sub(records, start, stop - 1)
+    locks_of[count], groups[count] = LOCK .. id, group
+    start = stop
+  end
+  at = at + 3 * jobs
+  local lease_end = string.match(token, ':(%d+)$') or '0'
+  local found = call('ZRANGEBYSCORE', QUEUE, lease_end, lease_end, 'LIMIT', 0, 2 * jobs)
+  for _, id in ipairs(found) do untouched[id] = token end
 end
-local locks = call('MGET', unpack(keys))
-local queued = call('ZMSCORE', QUEUE, unpack(ids))
-local leased = call('ZMSCORE', LEASES, unpack(members))
+local locks = call('MGET', unpack(locks_of))
 
--- Most jobs of a batch have the same terms.
-local parsed, terms = '', nil
-local function terms_at(i)
-  if ARGV[i + 4] == parsed then return terms end
-  local success, keep, tail = string.match(ARGV[i + 4], '(.*),(.*),(.*)')
-  parsed, terms = ARGV[i + 4], { success = success == '1', keep = keep, tail = tail }
-  return terms
-end
-
-local function is_accepted(n, token, success)
-  if locks[n] == token then return true end
-  return (success or not locks[n]) and leased[n] ~= false and queued[n] ~= false
-end
-
--- Python's abort sets score 1; any other score but the lease's is a new incarnation.
-local function is_enqueued_anew(n)
-  return queued[n] and queued[n] ~= leased[n] and tonumber(queued[n]) ~= 1
-    and call('EXISTS', job_key(ids[n])) == 1
-end
-
--- Has an earlier call done this already? Then the result is there, or nobody holds the job.
-local function is_recorded(n, result)
-  if redis.pcall('GET', result_key(ids[n])) == result then return true end
-  return ARGV[2] == '1' and not locks[n] and leased[n] == false
+-- What is to be known of the others: the lease's end if the lease is still there, the score if the
+-- job is still queued, and whether another incarnation is there.
+local function look(n)
+  local leased, queued = call('ZSCORE', LEASES, members[n]), call('ZSCORE', QUEUE, ids[n])
+  -- Python's abort sets score 1; any other score but the lease's is a new incarnation.
+  local is_anew = queued and queued ~= leased and tonumber(queued) ~= 1
+    and call('EXISTS', JOB .. ids[n]) == 1
+  return leased, queued, is_anew
 end
 
-local gone, ended, released, replies, accepted, has_new = {}, {}, {}, {}, {}, false
+local gone, g, ended, released, replies, is_accepted, has_new = {}, 0, {}, {}, {}, {}, false
+local accepted = {}
 for n, id in ipairs(ids) do
-  local i = 3 + (n - 1) * FIELDS
-  local is_new = not accepted[id] and is_accepted(n, ARGV[i + 1], terms_at(i).success)
-  if is_new then
-    local g = #gone
-    gone[g + 1], gone[g + 2], gone[g + 3] = keys[n], starts_key(id), handbacks_key(id)
+  local group, lock = groups[n], locks[n]
+  local is_ours = lock == group.token
+  local is_certain = is_ours and untouched[id] == group.token
+  local leased, queued, is_anew
+  if not is_certain then leased, queued, is_anew = look(n) end
+  local may_end = is_ours or ((group.success or not lock) and leased and queued)
+  if may_end and not is_accepted[id] then
+    is_accepted[id] = true
+    accepted[#accepted + 1] = n
     released[#released + 1] = members[n]
-    if is_enqueued_anew(n) then has_new = true
+    gone[g + 1], gone[g + 2] = locks_of[n], STARTS .. id
+    g = g + 2
+    if group.returned or not is_certain then
+      g = g + 1
+      gone[g] = HANDBACKS .. id
+    end
+    if is_anew then has_new = true
     else
-      gone[g + 4] = job_key(id)
+      g = g + 1
+      gone[g] = JOB .. id
       ended[#ended + 1] = id
     end
-    accepted[id] = i
+    replies[n] = '1'
+  else
+    -- Has an earlier call done this already? Then the result is there, or nobody holds the job.
+    local is_recorded = redis.pcall('GET', RESULT .. id) == results[n]
+      or (ARGV[2] == '1' and not lock and not leased)
+    replies[n] = is_recorded and '1' or '0'
   end
-  replies[n] = (is_new or is_recorded(n, ARGV[i + 3])) and '1' or '0'
 end
-if #gone > 0 then
-  call('DEL', unpack(gone))
+if g > 0 then
   call('ZREM', LEASES, unpack(released))
+  call('DEL', unpack(gone))
 end
 if #ended > 0 then
   call('ZREM', QUEUE, unpack(ended))
-  forget_aborts(unpack(ended))
+  if call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(ended)) end
 end
 if has_new then wake() end
-local complete, failed, time_text = {}, {}, format('%.0f', now)
-for id, i in pairs(accepted) do
-  local result, keep, tail = ARGV[i + 3], terms_at(i).keep, terms_at(i).tail
-  if keep == '' then call('SET', result_key(id), result)
-  elseif keep ~= '0' then call('SET', result_key(id), result, 'PX', keep) end
+local complete, failed = {}, {}
+for _, n in ipairs(accepted) do
+  local id, result, group = ids[n], results[n], groups[n]
+  local keep = group.keep
+  if keep == '' then call('SET', RESULT .. id, result)
+  elseif keep ~= '0' then call('SET', RESULT .. id, result, 'PX', keep) end
   if keep ~= '0' then
-    local noted = terms_at(i).success and complete or failed
-    local count = #noted
-    noted[count + 1], noted[count + 2] = time_text, id
+    local noted = group.success and complete or failed
+    noted[#noted + 1] = id
   end
-  if tail ~= '0' then call('SET', lock_key(id), '1', 'PX', tail) end
+  if group.tail ~= '0' then call('SET', locks_of[n], '1', 'PX', group.tail) end
   announce(id, result)
 end
-note_ends('complete', complete)
-note_ends('failed', failed)
+note_complete(complete)
+note_failed(failed)
 return table.concat(replies)
 `;
 
@@ -239,7 +254,7 @@ return table.concat(replies)
  * Replies a string with "1" done, "0" refused, "2" done but the job expires before it is due, each.
  */
 const GIVE_BACK = String.raw`
-write_even_when_full()
+call('ZREM', LEASES, '')
 local replies = {}
 for i = 3, #ARGV, 6 do
   local id, score, delay = ARGV[i], ARGV[i + 2], ARGV[i + 3]
@@ -247,15 +262,15 @@ for i = 3, #ARGV, 6 do
   if is_mine(id, ARGV[i + 1], score) then
     local due = delay == '' and score or format('%.0f', now + tonumber(delay))
     return_to_queue(id, score, due)
-    call('SET', starts_key(id), ARGV[i + 4], 'EX', '88400')
+    call('SET', STARTS .. id, ARGV[i + 4], 'EX', '88400')
     if ARGV[i + 5] == '1' then count_handback(id) end
     wake_for(tonumber(due))
     tell_watchers('retried', id, ARGV[i + 4], due)
-    local ttl = call('PTTL', job_key(id))
+    local ttl = call('PTTL', JOB .. id)
     reply = delay ~= '' and ttl ~= -1 and tonumber(due) - now > ttl and '2' or '1'
   end
   -- Nobody holds it: the earlier call gave it back.
-  if reply == '0' and ARGV[2] == '1' and call('EXISTS', lock_key(id)) == 0 then reply = '1' end
+  if reply == '0' and ARGV[2] == '1' and call('EXISTS', LOCK .. id) == 0 then reply = '1' end
   replies[#replies + 1] = reply
 end
 return table.concat(replies)
@@ -264,21 +279,22 @@ return table.concat(replies)
 /**
  * Releases leases that a worker holds without knowing: the reply to its claim was lost.
  *
- * Arguments: what the worker's tokens start with; then the tokens it does know.
+ * Arguments: what the worker's tokens start with; then token, a colon and id of the leases it knows.
  *
  * Replies how many it released.
  */
 const RELEASE_UNKNOWN = String.raw`
-write_even_when_full()
+call('ZREM', LEASES, '')
 local holder, known, released = ARGV[2], {}, 0
 for i = 3, #ARGV do known[ARGV[i]] = true end
 for _, member in ipairs(call('ZRANGE', LEASES, 0, -1)) do
   local id, score = read_lease(member)
-  local lock = id and redis.pcall('GET', lock_key(id))
-  if type(lock) == 'string' and string.sub(lock, 1, #holder) == holder and not known[lock] then
+  local lock = id and redis.pcall('GET', LOCK .. id)
+  if type(lock) == 'string' and string.sub(lock, 1, #holder) == holder
+    and not known[lock .. ':' .. id] then
     return_to_queue(id, score, score)
     count_handback(id)
-    tell_watchers('retried', id, tonumber(redis.pcall('GET', starts_key(id)) or 0) or 0, score)
+    tell_watchers('retried', id, tonumber(redis.pcall('GET', STARTS .. id) or 0) or 0, score)
     released = released + 1
   end
 end
@@ -305,22 +321,22 @@ return 1
  */
 const ABORT_JOB = String.raw`
 local id, result, keep = ARGV[2], ARGV[3], ARGV[4]
-local locked = call('EXISTS', lock_key(id)) == 1
+local locked = call('EXISTS', LOCK .. id) == 1
 local queued = call('ZSCORE', QUEUE, id) ~= false
 -- A lock alone is the tail of a slot that has ended; a running job's data may have expired.
-local is_there = call('EXISTS', job_key(id)) == 1 or (locked and queued)
+local is_there = call('EXISTS', JOB .. id) == 1 or (locked and queued)
 if not is_there then
-  return redis.pcall('GET', result_key(id)) == result and 'aborted' or 'not_found'
+  return redis.pcall('GET', RESULT .. id) == result and 'aborted' or 'not_found'
 end
 if locked or not queued then
   call('ZADD', ABORT, format('%.0f', now - 60000), id)
   return 'asked'
 end
-call('DEL', job_key(id), starts_key(id), handbacks_key(id))
+call('DEL', JOB .. id, STARTS .. id, HANDBACKS .. id)
 call('ZREM', QUEUE, id)
-forget_aborts(id)
-call('SET', result_key(id), result, 'PX', keep)
-note_ends('failed', {format('%.0f', now), id})
+redis.pcall('ZREM', ABORT, id)
+call('SET', RESULT .. id, result, 'PX', keep)
+note_failed({id})
 announce(id, result)
 return 'aborted'
 `;
@@ -340,10 +356,10 @@ local function read(key)
 end
 local known = {
   format('%.0f', now),
-  read(result_key(id)),
-  ARGV[3] == '1' and read(job_key(id)),
-  call('EXISTS', job_key(id)),
-  call('EXISTS', lock_key(id)),
+  read(RESULT .. id),
+  ARGV[3] == '1' and read(JOB .. id),
+  call('EXISTS', JOB .. id),
+  call('EXISTS', LOCK .. id),
   call('ZSCORE', QUEUE, id),
 }
 `;

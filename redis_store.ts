@@ -27,15 +27,15 @@ import { RedisInspection } from "./redis_inspection.ts";
 import {
   againFlag,
   BATCH,
-  batchesOf,
   bytes,
   claimArguments,
-  finishArguments,
+  finishBatches,
   giveBackArguments,
   list,
   number,
   readClaims,
   readSnapshot,
+  rowBatches,
   settled,
   termsOf,
   text,
@@ -80,6 +80,9 @@ export class RedisStore implements Store {
   readonly #further: Set<RedisConnection> = new Set();
   readonly #news: RedisNews;
   readonly #closeListeners: Set<() => void> = new Set();
+  /** Those of the queue that was used last: most programs use one. */
+  #keys: readonly string[] = [];
+  #keysOf: string | undefined;
   #closed = false;
 
   /** Takes the target, what makes its clients, the key prefix, and the program's own client if it gave one. */
@@ -173,17 +176,12 @@ export class RedisStore implements Store {
     leaseMs: number,
     suspects?: SuspectRule,
   ): Promise<ClaimReply> {
-    const [token, ...terms] = claimArguments({ holder, limit, leaseMs, suspects });
-    const reply = await this.#run(scripts.claim, queueName, () => [token, ...terms]);
-    return await this.#readClaims(queueName, token, list(reply));
+    const args = claimArguments({ holder, limit, leaseMs, suspects });
+    return await this.#readClaims(queueName, await this.#run(scripts.claim, queueName, () => args));
   }
 
-  async #readClaims(
-    queueName: string,
-    token: string,
-    reply: readonly Reply[],
-  ): Promise<ClaimReply> {
-    const { strange, ...claimed } = readClaims(token, reply);
+  async #readClaims(queueName: string, reply: Reply): Promise<ClaimReply> {
+    const { strange, ...claimed } = readClaims(list(reply));
     if (strange.length > 0) await this.#remove(queueName, strange);
     return claimed;
   }
@@ -193,21 +191,19 @@ export class RedisStore implements Store {
       scripts.renew,
       queueName,
       () => [String(leaseMs)],
-      leases.map(({ jobId, token, score }) => [jobId, token, score]),
+      rowBatches(leases.map(({ jobId, token, score }) => [jobId, token, score])),
     );
     return Array.from(flags, (flag) => flag === "1");
   }
 
   async finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]> {
-    const rows = ends.map(finishArguments);
-    const flags = await this.#runBatches(scripts.finish, queueName, againFlag, rows);
-    return settled(flags);
+    const batches = finishBatches(ends);
+    return settled(await this.#runBatches(scripts.finish, queueName, againFlag, batches));
   }
 
   async giveBack(queueName: string, jobs: readonly GiveBack[]): Promise<Settled[]> {
-    const rows = jobs.map(giveBackArguments);
-    const flags = await this.#runBatches(scripts.giveBack, queueName, againFlag, rows);
-    return settled(flags);
+    const batches = rowBatches(jobs.map(giveBackArguments));
+    return settled(await this.#runBatches(scripts.giveBack, queueName, againFlag, batches));
   }
 
   async releaseUnknown(
@@ -215,7 +211,7 @@ export class RedisStore implements Store {
     holder: string,
     known: readonly Lease[],
   ): Promise<number> {
-    const args = [`${holder}:`, ...known.map((lease) => lease.token)];
+    const args = [`${holder}:`, ...known.map(({ token, jobId }) => `${token}:${jobId}`)];
     return number(await this.#run(scripts.releaseUnknown, queueName, () => args));
   }
 
@@ -243,12 +239,12 @@ export class RedisStore implements Store {
           canWait = true;
           return popped !== null;
         }
-        const [token, ...terms] = claimArguments(request);
-        const claim = this.#call(scripts.claim, queueName, () => [token, ...terms]);
+        const args = claimArguments(request);
+        const claim = this.#call(scripts.claim, queueName, () => args);
         const [popped, reply] = await connection.onceWithScript(pop, claim, timeoutMs);
         canWait = popped !== undefined;
         if (reply === undefined) return Array.isArray(popped);
-        return await this.#readClaims(queueName, token, list(reply));
+        return await this.#readClaims(queueName, reply);
       },
       disarm: async (holder) => {
         const mark = leftKey(queueName, holder);
@@ -306,7 +302,8 @@ export class RedisStore implements Store {
       String(nth),
       bytes(value),
     ]);
-    await this.#runBatches(eventScripts.report, queueName, () => [String(leaseMs)], rows);
+    const first = () => [String(leaseMs)];
+    await this.#runBatches(eventScripts.report, queueName, first, rowBatches(rows));
   }
 
   async readProgress(jobId: string): Promise<ProgressReport | undefined> {
@@ -411,8 +408,12 @@ export class RedisStore implements Store {
     queueName: string,
     args: (again: boolean) => readonly Argument[],
   ): ScriptCall {
-    const keys = scriptKeys(this.prefix, queueName);
-    return { script, keys, args: (again) => [this.prefix, ...args(again)] };
+    const { prefix } = this;
+    if (queueName !== this.#keysOf) {
+      this.#keys = scriptKeys(prefix, queueName);
+      this.#keysOf = queueName;
+    }
+    return { script, keys: this.#keys, prefix, args };
   }
 
   /** Removes entries that nobody can name, so that they do not come again and again. */
@@ -422,15 +423,16 @@ export class RedisStore implements Store {
     await this.#commands.command(["ZREM", queueName, ...ids], queueName);
   }
 
-  /** Runs a script that answers one flag a row, in as many calls as needed. */
+  /** Runs a script that answers a flag for each of many, in one call a batch. */
   async #runBatches(
     script: Script,
     queueName: string,
     first: (again: boolean) => readonly Argument[],
-    rows: readonly (readonly Argument[])[],
+    batches: Iterable<readonly Argument[]>,
   ): Promise<string> {
-    const calls = [...batchesOf(rows)].map((batch) =>
-      this.#run(script, queueName, (again) => [...first(again), ...batch.flat()])
+    const calls = Array.from(
+      batches,
+      (batch) => this.#run(script, queueName, (again) => [...first(again), ...batch]),
     );
     return (await Promise.all(calls)).map(text).join("");
   }

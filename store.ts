@@ -35,7 +35,7 @@ export interface NewJob {
 export interface Lease {
   /** The job's id. */
   readonly jobId: string;
-  /** The claim's random token. */
+  /** The random token of the claim, which may have taken other jobs as well. */
   readonly token: string;
   /** The score the job had in the queue, as the store writes it. */
   readonly score: string;
@@ -69,8 +69,8 @@ export interface ClaimReply {
 
 /** The end of a claimed job, to be recorded. */
 export interface Finish {
-  /** What shows that the job is ours. */
-  readonly lease: Lease;
+  /** What shows that the job is ours, and whether hand-backs are to be forgotten with it. */
+  readonly lease: Lease & Pick<Claim, "handbacks">;
   /** Whether the job succeeded: only a success may come after the lease was lost. */
   readonly success: boolean;
   /** The encoded result. */

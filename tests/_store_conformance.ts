@@ -258,7 +258,8 @@ export function conformance(name: string, open: OpenStore): void {
       const taken = (await Promise.all(calls)).flat();
       assert.equal(taken.length, 300);
       assert.deepEqual(idsOf(taken).sort(), ids.sort());
-      assert.equal(new Set(taken.map(({ token }) => token)).size, 300);
+      const owners = new Set(taken.map(({ token, jobId }) => `${token} ${jobId}`));
+      assert.equal(owners.size, 300);
     });
 
     it("sets tokens that start with the holder, and a lease that shows in the job", async () => {

@@ -68,9 +68,10 @@ describe("Redis protocol, enqueue", () => {
     const connection = await openConnection();
     const enqueue = (again: string, nonce: string, id: string, kind: string) => {
       const job = ["payload", id, kind === "random" ? "7" : `7,${kind},,,,`];
-      const args = [s.store.prefix, String(DAY_MS), again, nonce, ...job];
-      const keys = scriptKeys(s.store.prefix, s.queue);
-      return connection.script({ script: scripts.enqueue, keys, args: () => args });
+      const args = [String(DAY_MS), again, nonce, ...job];
+      const { prefix } = s.store;
+      const keys = scriptKeys(prefix, s.queue);
+      return connection.script({ script: scripts.enqueue, keys, prefix, args: () => args });
     };
     const reply = async (...args: Parameters<typeof enqueue>) => String(await enqueue(...args));
     try {
