@@ -6,26 +6,31 @@
  * @module
  */
 
+import { Bag, type Bagged } from "./bag.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 
 /** Something that has to happen in time. */
-interface Waiting {
+interface Waiting extends Bagged {
   readonly at: number;
   readonly onLate: () => void;
 }
 
-/** Calls back for whatever was not done in time. */
+/** Calls back for whatever was not done in time; keeps the process alive as long as there is something. */
 export class Deadlines {
-  readonly #waiting: Set<Waiting> = new Set();
+  readonly #waiting: Bag<Waiting> = new Bag();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
 
   /** Calls `onLate` after `ms` milliseconds, unless what it returns is called before. */
   set(ms: number, onLate: () => void): () => void {
-    const waiting = { at: performance.now() + ms, onLate };
+    const waiting = { at: performance.now() + ms, onLate, place: 0 };
     this.#waiting.add(waiting);
     if (waiting.at < this.#timerAt) this.#arm(waiting.at);
-    return () => void this.#waiting.delete(waiting);
+    else if (this.#waiting.size === 1) this.#timer?.ref?.();
+    return () => {
+      this.#waiting.delete(waiting);
+      if (this.#waiting.size === 0) this.#timer?.unref?.();
+    };
   }
 
   /** Forgets all deadlines and leaves no timer behind. */

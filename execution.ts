@@ -37,6 +37,7 @@ export async function execute(run: JobRun, executor: Executor): Promise<JobOutco
   run.telemetry = beginRun(run, settings.queueName, executor);
   const early = unreadable ?? refuse(run, settings);
   if (early) return early;
+  if (run.stopReason) return await run.settle(() => {}); // While it waited for a slot.
   const ctx = new RunContext(run, executor) as unknown as JobMeta;
   run.ctx = ctx;
   const { onJobStart } = settings.hooks;
@@ -169,8 +170,8 @@ class RunContext {
   readonly queueName: string;
   readonly kwargs: Readonly<Record<string, unknown>>;
   readonly arq: ArqClient;
-  readonly progress: (value: unknown) => void;
   readonly #run: JobRun;
+  readonly #executor: Executor;
 
   constructor(run: JobRun, executor: Executor) {
     const { settings, state } = executor;
@@ -184,7 +185,7 @@ class RunContext {
     this.kwargs = record.k;
     this.arq = settings.client;
     this.#run = run;
-    this.progress = (value) => executor.onProgress(run, value);
+    this.#executor = executor;
     Object.defineProperties(this, RunContext.#lazy);
     Object.assign(this, state);
   }
@@ -193,12 +194,24 @@ class RunContext {
     return ctx.#run;
   }
 
+  static #executorOf(ctx: RunContext): Executor {
+    return ctx.#executor;
+  }
+
   /** Made when first asked for; on the object itself, so that a copy by spread has them too. */
   static readonly #lazy: PropertyDescriptorMap = {
     signal: {
       enumerable: true,
       get(this: RunContext): AbortSignal {
         return RunContext.#runOf(this).signal;
+      },
+    },
+    progress: {
+      enumerable: true,
+      get(this: RunContext): JobMeta["progress"] {
+        const run = RunContext.#runOf(this);
+        const executor = RunContext.#executorOf(this);
+        return (value) => executor.onProgress(run, value);
       },
     },
     logger: {

@@ -1,20 +1,26 @@
 /**
- * The jobs in a worker's hands: their leases are renewed and their time limits kept, and those that
- * are to be aborted, or whose lease was lost, are told to stop.
+ * The jobs in a worker's hands: they wait for a slot and run, their leases are renewed and their time
+ * limits kept, and those that are to be aborted, or whose lease was lost, are told to stop.
  * @module
  */
 import { Buffer } from "node:buffer";
+import { Bag } from "./bag.ts";
 import type { JobRun } from "./job_run.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 import type { Claim } from "./store.ts";
 import { log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
-/** Jobs whose lease the worker has: those that run, and those whose end is not recorded yet. */
+/** A job that has waited this long for a slot goes back to the queue. */
+const WAIT_MS = 50;
+
+/** Jobs whose lease the worker has: those that wait, that run, and whose end is not recorded yet. */
 export class HeldJobs implements Disposable {
   readonly #settings: ResolvedSettings;
-  readonly #byToken: Map<string, JobRun> = new Map();
-  readonly #running: Set<JobRun> = new Set();
+  readonly #all: Bag<JobRun> = new Bag();
+  #waiting: JobRun[] = [];
+  #running = 0;
+  #waitTimer: ReturnType<typeof setTimeout> | undefined;
   #renewedAt: number = performance.now();
   #deadline = Infinity;
   #deadlineTimer: ReturnType<typeof setTimeout> | undefined;
@@ -24,35 +30,74 @@ export class HeldJobs implements Disposable {
     this.#settings = settings;
   }
 
-  /** The jobs that are running, the longest first. */
-  get running(): ReadonlySet<JobRun> {
+  /** How many are running. */
+  get running(): number {
     return this.#running;
+  }
+
+  /** How many wait for a slot. */
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
   /** How many have ended and are not recorded yet. */
   get unrecorded(): number {
-    return this.#byToken.size - this.#running.size;
+    return this.#all.size - this.#running - this.#waiting.length;
+  }
+
+  /** The jobs that are running, the longest first. */
+  get runs(): readonly JobRun[] {
+    return [...this.#all].filter(({ phase }) => phase === "running")
+      .sort((a, b) => a.startMs - b.startMs);
   }
 
   /** What shows that the jobs are ours. */
   get claims(): readonly Claim[] {
-    return [...this.#byToken.values()].map(({ claim }) => claim);
+    return Array.from(this.#all, ({ claim }) => claim);
   }
 
-  /** Takes a job that is about to run. */
+  /** Takes a job that is to run when there is a slot for it. */
   add(run: JobRun): void {
-    this.#byToken.set(run.claim.token, run);
-    this.#running.add(run);
+    this.#all.add(run);
+    this.#waiting.push(run);
+  }
+
+  /** The job that has waited longest runs from now on; undefined if none waits. */
+  begin(): JobRun | undefined {
+    const run = this.#waiting.shift();
+    if (run === undefined) return undefined;
+    this.#running++;
+    run.begin();
+    return run;
+  }
+
+  /** Takes those out that wait, all of them or those that have waited since then. */
+  takeWaiting(since = Infinity): readonly JobRun[] {
+    const taken = this.#waiting.filter(({ startMs }) => startMs <= since);
+    this.#waiting = this.#waiting.filter(({ startMs }) => startMs > since);
+    return taken;
+  }
+
+  /** Calls back with the jobs that wait for too long: another worker may have a slot for them. */
+  watchWaiting(onBlocked: (runs: readonly JobRun[]) => void): void {
+    if (this.#waiting.length === 0) return;
+    this.#waitTimer ??= setTimeout(() => {
+      this.#waitTimer = undefined;
+      const blocked = this.takeWaiting(Date.now() - WAIT_MS);
+      if (blocked.length > 0) onBlocked(blocked);
+      this.watchWaiting(onBlocked);
+    }, WAIT_MS);
   }
 
   /** From now on a job does not run any more; it is held until its end is recorded. */
   end(run: JobRun): void {
-    this.#running.delete(run);
+    if (run.phase === "running") this.#running--;
+    run.phase = "ended";
   }
 
   /** Lets go of a job whose end is recorded, or given up. */
   remove(run: JobRun): void {
-    this.#byToken.delete(run.claim.token);
+    this.#all.delete(run);
   }
 
   /**
@@ -61,19 +106,15 @@ export class HeldJobs implements Disposable {
    * success that is not recorded yet.
    */
   adopt(claim: Claim): boolean {
-    const run = [...this.#byToken.values()].find((held) =>
-      isSameJob(held.claim, claim) && this.#goesOn(held)
-    );
+    const run = [...this.#all].find((held) => isSameJob(held.claim, claim) && this.#goesOn(held));
     if (run === undefined) return false;
-    this.#byToken.delete(run.claim.token);
     run.claim = { ...claim, payload: run.claim.payload, starts: run.claim.starts };
-    this.#byToken.set(claim.token, run);
     return true;
   }
 
   /** Whether a job is still worked on, or has succeeded: other ends under a lost lease are refused. */
   #goesOn(run: JobRun): boolean {
-    return run.hasSucceeded || (this.#running.has(run) && run.stopReason !== "lost");
+    return run.hasSucceeded || (run.phase !== "ended" && run.stopReason !== "lost");
   }
 
   /** Notes the time by which a run must end. */
@@ -87,13 +128,13 @@ export class HeldJobs implements Disposable {
 
   /** Tells all running jobs that the worker ends. */
   stopAll(): void {
-    for (const run of this.#running) this.#stop(run, "shutdown");
+    for (const run of this.runs) this.#stop(run, "shutdown");
   }
 
   /** Renews all leases. */
   async renew(): Promise<void> {
     this.#renewedAt = performance.now();
-    const runs = [...this.#byToken.values()];
+    const runs = [...this.#all];
     if (runs.length === 0) return;
     const { queueName, leaseMs, client: { store } } = this.#settings;
     try {
@@ -101,7 +142,7 @@ export class HeldJobs implements Disposable {
       const renewed = await store.renew(queueName, leases, leaseMs);
       for (const [i, run] of runs.entries()) {
         const isOld = run.claim !== leases[i];
-        if (!renewed[i] && !isOld && this.#running.has(run)) this.#stop(run, "lost");
+        if (!renewed[i] && !isOld && run.phase !== "ended") this.#stop(run, "lost");
       }
     } catch (error) {
       log.storeFailed("renew leases", error);
@@ -113,15 +154,15 @@ export class HeldJobs implements Disposable {
     if (performance.now() - this.#renewedAt > this.#settings.leaseMs / 2) void this.renew();
   }
 
-  /** Stops those of the running jobs that somebody wants aborted. */
+  /** Stops those of the jobs that somebody wants aborted. */
   async stopAborted(): Promise<void> {
-    const runs = [...this.#running];
+    const runs = [...this.#all].filter(({ phase }) => phase !== "ended");
     if (runs.length === 0) return;
     try {
       const { store } = this.#settings.client;
       const asked = await store.findAborts(runs.map(({ claim }) => claim.jobId));
       for (const run of runs) {
-        if (asked.has(run.claim.jobId) && this.#running.has(run)) this.#stop(run, "abort");
+        if (asked.has(run.claim.jobId) && run.phase !== "ended") this.#stop(run, "abort");
       }
     } catch (error) {
       log.storeFailed("look for aborts", error);
@@ -131,12 +172,13 @@ export class HeldJobs implements Disposable {
   /** Leaves no timer behind. */
   [Symbol.dispose](): void {
     clearTimeout(this.#deadlineTimer);
+    clearTimeout(this.#waitTimer);
   }
 
   #enforceDeadlines(): void {
     const now = performance.now();
     this.#deadline = Infinity;
-    for (const run of this.#running) {
+    for (const run of this.runs) {
       if (run.deadline <= now) {
         if (run.stopReason === undefined) run.stop("timeout", this.#settings.abortGraceMs);
         else {

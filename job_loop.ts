@@ -8,13 +8,15 @@
  */
 import { QueueConnectionError } from "./errors.ts";
 import { callHook, execute, type Executor } from "./execution.ts";
+import { ClaimHolders } from "./claim_holders.ts";
+import { ClaimPace } from "./claim_pace.ts";
 import type { JobOutcome } from "./functions.ts";
 import { HeldJobs } from "./held_jobs.ts";
 import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder } from "./job_recorder.ts";
 import { JobRun, UNREADABLE } from "./job_run.ts";
 import { ProgressReporter } from "./progress_reporter.ts";
-import { atMost, sleep } from "./sleep.ts";
+import { atMost } from "./sleep.ts";
 import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
 import { within } from "./telemetry.ts";
 import { type Outcome, Tally } from "./tally.ts";
@@ -23,8 +25,6 @@ import { type Counters, log } from "./worker_log.ts";
 import { firstLastTry } from "./worker_functions.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
-/** The pause after a failed look for lost claims, unless `pollDelay` is less. */
-const PAUSE_MS = 500;
 /** How long a worker that ends waits for its last claim to be called off. */
 const DISARM_MS = 1_000;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
@@ -62,8 +62,9 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Called for each job that fails for good. */
   readonly onFailure: ((jobId: string, error: unknown) => void) | undefined;
   readonly #store: Store;
-  readonly #holder: string = crypto.randomUUID().slice(-12);
+  readonly #holders: ClaimHolders;
   readonly #jobs: HeldJobs;
+  readonly #pace: ClaimPace;
   /** A running job that may have killed its workers: no other such is put beside it at first. */
   #suspect: JobRun | undefined;
   readonly #lastTry: number | undefined;
@@ -79,12 +80,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #isAsking = false;
   /** Whether the next wake-up claims a job. */
   #isArmed = false;
-  /**
-   * Under which name it does: one of its own for each, so that a look for lost claims cannot take
-   * away one that is under way.
-   */
-  #wakeHolder = "";
-  #arms = 0;
   /** Whether the store was told that wake-ups are to claim nothing more. */
   #hasLeft = false;
   #claimed = 0;
@@ -93,8 +88,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #mayHaveWork = true;
   #isEmpty = false;
   #hasBacklog = false;
-  /** Under which names jobs may be held that we never heard of. */
-  readonly #unsure: Set<string> = new Set();
   #turnAsked = false;
   #clockOffset: number | undefined;
   #dueTimer: ReturnType<typeof setTimeout> | undefined;
@@ -112,7 +105,9 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.onFailure = onFailure;
     this.#store = settings.client.store;
     this.#lastTry = firstLastTry(settings.functions);
+    this.#holders = new ClaimHolders(settings);
     this.#jobs = new HeldJobs(settings);
+    this.#pace = new ClaimPace(settings.maxJobs);
     this.#recorder = new JobRecorder(settings, {
       onGone: (run) => this.#jobs.remove(run),
       onProgress: () => this.#onRecorded(),
@@ -122,7 +117,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** The jobs that are running, the longest first. */
   get runs(): readonly JobRun[] {
-    return [...this.#jobs.running];
+    return this.#jobs.runs;
   }
 
   /** Grows with each job that starts or ends. */
@@ -132,7 +127,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** How many jobs are running. */
   get ongoing(): number {
-    return this.#jobs.running.size;
+    return this.#jobs.running;
   }
 
   /** The store's time, epoch milliseconds; undefined until it has answered once. */
@@ -150,7 +145,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     const ticks = setInterval(() => this.#tick(), pollDelayMs);
     const renewals = setInterval(() => this.#jobs.renew(), leaseMs / 3);
     using _reconnects = this.#store.onReconnect(() => {
-      this.#unsure.add(this.#holder);
+      this.#holders.doubt(this.#holders.own);
       this.#recorder.retry();
       this.onGap();
     });
@@ -171,8 +166,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
       this.#stopped.abort();
     }
     listener[Symbol.dispose]();
-    if (this.#isArmed || this.#hasLeft) this.#unsure.add(this.#wakeHolder);
-    if (this.#unsure.size > 0 && !this.#failure) await this.#releaseUnknown();
+    if (this.#isArmed || this.#hasLeft) this.#holders.doubt(this.#holders.ofWakeUp);
+    if (this.#holders.areUnsure && !this.#failure) await this.#releaseUnknown();
     if (this.#failure) throw this.#failure;
   }
 
@@ -182,6 +177,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
    */
   async stop(waitMs: number): Promise<void> {
     this.#phase = "draining";
+    this.#giveBack(this.#jobs.takeWaiting());
     this.#askForTurn();
     // What is given back must not come to us again by a wake-up.
     await Promise.all([atMost(waitMs, this.#done.promise), atMost(DISARM_MS, this.#disarm())]);
@@ -197,7 +193,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (!this.#isArmed) return;
     this.#hasLeft = true;
     try {
-      await this.#listener?.disarm(this.#wakeHolder);
+      await this.#listener?.disarm(this.#holders.ofWakeUp);
     } catch (error) {
       log.storeFailed("stop claiming", error);
     }
@@ -222,7 +218,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Takes what a function tells of its progress, until its end is to be recorded. */
   onProgress(run: JobRun, value: unknown): void {
-    if (this.#jobs.running.has(run)) this.#reporter.report(run, value);
+    if (run.phase === "running") this.#reporter.report(run, value);
   }
 
   /** Every `pollDelay`: the safety net for wake-ups, and the look at aborts. */
@@ -244,7 +240,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #turn(): void {
     this.#jobs.renewIfLate();
     this.#recorder.flush();
-    if (this.#unsure.size > 0 && !this.#isAsking && this.#phase === "running") {
+    if (this.#holders.areUnsure && !this.#isAsking && this.#phase === "running") {
       void this.#releaseUnknown();
     }
     if (this.#shouldClaim()) {
@@ -271,17 +267,23 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return { lastTry: this.#lastTry, mayTake: age > this.settings.leaseMs };
   }
 
+  /** How many jobs may be in hand: as many as there are slots, with a backlog of short ones some more. */
+  get #capacity(): number {
+    return this.settings.maxJobs + (this.#hasBacklog ? this.#pace.ahead : 0);
+  }
+
   /** How many more jobs may be taken. */
   #room(): number {
-    const { maxJobs, maxBurstJobs, burst } = this.settings;
-    const free = maxJobs - this.ongoing - this.#claimed;
-    if (this.#jobs.unrecorded >= 2 * maxJobs) return 0;
-    return burst ? Math.min(free, maxBurstJobs - this.#started - this.#claimed) : free;
+    const { maxBurstJobs, burst } = this.settings;
+    const free = this.#capacity - this.ongoing - this.#jobs.waiting - this.#claimed;
+    if (this.#jobs.unrecorded >= 2 * this.#capacity) return 0;
+    const begun = this.#started + this.#jobs.waiting + this.#claimed;
+    return burst ? Math.min(free, maxBurstJobs - begun) : free;
   }
 
   /** Whether there may be work, and nothing is in the way of asking for it. */
   #shouldClaim(): boolean {
-    return this.#phase === "running" && this.#mayHaveWork && this.#unsure.size === 0 &&
+    return this.#phase === "running" && this.#mayHaveWork && !this.#holders.areUnsure &&
       !this.#isAsking;
   }
 
@@ -299,10 +301,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
     }
   }
 
-  /** With a backlog the slots are filled in halves, so that neither side waits for the other. */
+  /** With a backlog a worker takes half of what it may have, so that neither side waits for the other. */
   #claimSize(): number {
-    const { maxJobs, queueReadLimit } = this.settings;
-    const share = this.#hasBacklog ? Math.ceil(maxJobs / 2) : maxJobs;
+    const { queueReadLimit } = this.settings;
+    const share = this.#hasBacklog ? Math.ceil(this.#capacity / 2) : this.#capacity;
     return Math.min(this.#room(), share, queueReadLimit);
   }
 
@@ -313,10 +315,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
     let reply: ClaimReply | undefined;
     try {
       const { queueName, leaseMs } = this.settings;
-      reply = await this.#store.claim(queueName, this.#holder, limit, leaseMs, this.#suspects);
+      reply = await this.#store.claim(queueName, this.#holders.own, limit, leaseMs, this.#suspects);
     } catch (error) {
       log.storeFailed("claim jobs", error);
-      this.#unsure.add(this.#holder);
+      this.#holders.doubt(this.#holders.own);
     }
     this.#isAsking = false;
     this.#claimed -= limit;
@@ -342,23 +344,34 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
   #take(runs: readonly JobRun[]): void {
-    this.#started += runs.length;
     for (const run of runs) {
       this.#jobs.add(run);
       if (run.claim.isSuspect) this.#suspect = run;
     }
-    if (!this.#hasBacklog) return this.#start(runs);
+    if (!this.#hasBacklog) return this.#fill();
     this.#turn();
-    setImmediate(() => this.#start(runs));
+    setImmediate(() => this.#fill());
   }
 
-  /** Starts jobs, or gives back at once what was claimed when the worker was told to stop. */
-  #start(runs: readonly JobRun[]): void {
-    for (const run of runs) {
-      if (this.#phase === "running") void this.#runJob(run);
-      else this.#end({ run, outcome: { kind: "released" } });
+  /** Starts jobs in all free slots; what was taken when the worker was told to stop goes back at once. */
+  #fill(): void {
+    if (this.#phase !== "running") this.#giveBack(this.#jobs.takeWaiting());
+    while (this.ongoing < this.settings.maxJobs) {
+      const run = this.#jobs.begin();
+      if (run === undefined) break;
+      this.#started++;
+      void this.#runJob(run);
     }
+    this.#jobs.watchWaiting((runs) => {
+      this.#pace.noteBlocked();
+      this.#giveBack(runs);
+    });
     this.#askForTurn();
+  }
+
+  /** Gives jobs back to the queue that were taken and did not run. */
+  #giveBack(runs: readonly JobRun[]): void {
+    for (const run of runs) this.#end({ run, outcome: { kind: "released" } });
   }
 
   /** Claims again when the next known job is due, if that is before the next tick. */
@@ -395,6 +408,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       this.#mayHaveWork = true;
     }
     this.#recorder.add(ended);
+    if (this.#jobs.waiting > 0) this.#fill();
     if (this.ongoing === 0) this.#turn();
     else this.#askForTurn();
   }
@@ -408,7 +422,9 @@ export class JobLoop implements Executor, Counters, Sleeper {
     const end = OUTCOMES[outcome.kind];
     // Names come from whoever enqueues: those that nobody has registered are counted as one.
     const name = run.fn ? run.record.f : UNREADABLE.f;
-    if (end) this.tally.add(name, end, Date.now() - run.startMs, run.waitedMs);
+    const ms = Date.now() - run.startMs;
+    this.#pace.noteJob(ms);
+    if (end) this.tally.add(name, end, ms, run.waitedMs);
     if (outcome.kind === "success") this.jobsComplete++;
     else if (outcome.kind === "failure" || outcome.kind === "aborted") {
       this.jobsFailed++;
@@ -419,20 +435,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** After a lost reply, jobs may have been claimed that we never heard of. */
   async #releaseUnknown(): Promise<void> {
     this.#isAsking = true;
-    try {
-      const known = this.#jobs.claims;
-      for (const holder of this.#unsure) {
-        // Its claim may still wait in the server, behind a connection that is lost to us only.
-        if (holder !== this.#holder) await this.#listener?.disarm(holder);
-        await this.#store.releaseUnknown(this.settings.queueName, holder, known);
-        this.#unsure.delete(holder);
-      }
-    } catch (error) {
-      log.storeFailed("hand back lost claims", error);
-      await sleep(Math.min(this.settings.pollDelayMs, PAUSE_MS), this.#stopped.signal).catch(
-        () => {},
-      );
-    }
+    const disarm = (holder: string) => this.#listener?.disarm(holder);
+    await this.#holders.releaseUnknown(this.#jobs.claims, disarm, this.#stopped.signal);
     this.#isAsking = false;
     this.#askForTurn();
   }
@@ -445,9 +449,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (this.settings.burst || this.#room() < 2) return undefined;
     this.#claimed++;
     this.#isArmed = true;
-    this.#wakeHolder = `${this.#holder}-${++this.#arms}`;
     return {
-      holder: this.#wakeHolder,
+      holder: this.#holders.nextWakeUp(),
       limit: 1,
       leaseMs: this.settings.leaseMs,
       // Another may run here by the time of the wake-up: suspects are left to the looks.
@@ -461,7 +464,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#claimed--;
     this.#isArmed = false;
     if (reply === null) {
-      this.#unsure.add(this.#wakeHolder);
+      this.#holders.doubt(this.#holders.ofWakeUp);
       this.#askForTurn();
     } else if (reply) {
       this.#onReply(reply);
@@ -488,7 +491,9 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #isDone(): boolean {
-    if (this.ongoing > 0 || this.#isAsking || !this.#recorder.isAtRest) return false;
+    if (this.ongoing + this.#jobs.waiting > 0 || this.#isAsking || !this.#recorder.isAtRest) {
+      return false;
+    }
     if (this.#phase !== "running") return true;
     if (!this.settings.burst) return false;
     return this.#started >= this.settings.maxBurstJobs ||

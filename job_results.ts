@@ -3,6 +3,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import { Deadlines } from "./deadlines.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { ResultNotFound } from "./errors.ts";
 import {
@@ -202,33 +203,31 @@ export function notFound(jobId: string, queueName: string): ResultNotFound {
   );
 }
 
-/** Ends a waiting by the caller's timeout or signal, and leaves no timer or listener behind. */
+/** Those of all who wait for results: a timer for each would cost more than the waiting. */
+const deadlines = new Deadlines();
+
+/** Ends a waiting by the caller's timeout or signal, and leaves no deadline or listener behind. */
 function waitLimit(jobId: string, { timeout, signal }: ResultOptions) {
   const { promise: end, reject } = Promise.withResolvers<never>();
   end.catch(() => {});
-  const timers = new Set<ReturnType<typeof setTimeout>>();
+  const set: (() => void)[] = [];
+  const after = (ms: number, call: () => void) =>
+    void set.push(deadlines.set(Math.min(ms, LONGEST_TIMER_MS), call));
   const onAbort = () => reject(signal?.reason);
   if (signal?.aborted) onAbort();
   signal?.addEventListener("abort", onAbort, { once: true });
   if (timeout !== undefined) {
     const ms = durationMs("timeout", timeout);
     const message = `Job ${jobId} has no result yet after ${ms / 1_000} s`;
-    const onTimeout = () => reject(new DOMException(message, "TimeoutError"));
-    timers.add(setTimeout(onTimeout, Math.min(ms, LONGEST_TIMER_MS)));
+    after(ms, () => reject(new DOMException(message, "TimeoutError")));
   }
   return {
     race: <T>(promises: readonly Promise<T>[]): Promise<T> => Promise.race([end, ...promises]),
     pause: (ms: number): Promise<undefined> =>
-      new Promise((resolve) => {
-        const timer = setTimeout(() => {
-          timers.delete(timer);
-          resolve(undefined);
-        }, Math.min(ms, LONGEST_TIMER_MS));
-        timers.add(timer);
-      }),
+      new Promise((resolve) => after(ms, () => resolve(undefined))),
     [Symbol.dispose]: () => {
       signal?.removeEventListener("abort", onAbort);
-      for (const timer of timers) clearTimeout(timer);
+      for (const done of set) done();
     },
   };
 }

@@ -2,6 +2,7 @@
  * One try of a job while it is in a worker's hands, and how it is told to stop.
  * @module
  */
+import type { Bagged } from "./bag.ts";
 import { JobAborted, JobTimeoutError } from "./errors.ts";
 import { type JobMeta, type JobOutcome, Retry } from "./functions.ts";
 import type { JobRecord } from "./serializer.ts";
@@ -22,7 +23,7 @@ export const UNREADABLE: Omit<JobRecord, "et"> = {
 };
 
 /** One try of a job. */
-export class JobRun {
+export class JobRun implements Bagged {
   /** What shows that the job is ours. */
   claim: Claim;
   /** The job as it was enqueued, as far as it could be read. */
@@ -31,8 +32,10 @@ export class JobRun {
   fn: RegisteredFunction | undefined;
   /** Which start this is, from 1. */
   jobTry: number;
-  /** When the try began, epoch milliseconds. */
-  readonly startMs: number = Date.now();
+  /** Where it is: it waits for a slot, runs, or is to be recorded. */
+  phase: "waiting" | "running" | "ended" = "waiting";
+  /** When the job was taken, and once it runs when the try began; epoch milliseconds. */
+  startMs: number = Date.now();
   /** How long the job had been due when it was claimed, milliseconds. */
   readonly waitedMs: number;
   /** When it has to be stopped, or abandoned once it was; milliseconds of `performance.now()`. */
@@ -45,9 +48,11 @@ export class JobRun {
   ctx: JobMeta | undefined;
   /** Who tells of the run, if anybody listens. */
   telemetry: RunTelemetry | undefined;
+  /** Its place among the jobs that are held. */
+  place = 0;
   #stopReason: StopReason | undefined;
   #controller: AbortController | undefined;
-  #abandon: (() => void) | undefined;
+  #abandon: ((outcome: JobOutcome) => void) | undefined;
 
   /** Takes the claim, and when it was made by the store's clock; nothing is read yet. */
   constructor(claim: Claim, claimedAt: number) {
@@ -55,6 +60,12 @@ export class JobRun {
     this.waitedMs = Math.max(0, claimedAt - Number(claim.score));
     this.record = { ...UNREADABLE, et: this.startMs };
     this.jobTry = claim.starts;
+  }
+
+  /** The function is about to be called. */
+  begin(): void {
+    this.phase = "running";
+    this.startMs = Date.now();
   }
 
   /** Why the job was told to stop, if it was. */
@@ -83,13 +94,13 @@ export class JobRun {
   /** Goes on without the function, which did not heed its signal. */
   abandon(): void {
     this.deadline = Infinity;
-    this.#abandon?.();
+    this.#abandon?.(this.#outcomeOfError(this.stopError()));
   }
 
-  /** Resolves with `value`, or without it once the run is abandoned. */
+  /** Resolves when `value` does, or once the run is abandoned. */
   untilAbandoned(value: unknown): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.#abandon = () => resolve(undefined);
+      this.#abandon = resolve;
       Promise.resolve(value).then(resolve, reject);
     });
   }
@@ -98,7 +109,7 @@ export class JobRun {
   settle(call: () => unknown): Promise<JobOutcome> {
     return new Promise((resolve) => {
       if (this.#stopReason) return resolve(this.#outcomeOfError(this.stopError()));
-      this.#abandon = () => resolve(this.#outcomeOfError(this.stopError()));
+      this.#abandon = resolve;
       const succeed = (value: unknown) => resolve(this.#outcomeOfValue(value));
       const fail = (error: unknown) => resolve(this.#outcomeOfError(error));
       try {

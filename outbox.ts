@@ -36,8 +36,8 @@ export class Outbox {
   readonly #store: Store;
   readonly #extraMs: number;
   readonly #waiting: OpenChunk[] = [];
-  readonly #open: Map<string, OpenChunk> = new Map();
-  readonly #sending: Set<Promise<void>> = new Set();
+  #underWay = 0;
+  #drained: PromiseWithResolvers<void> | undefined;
   #isScheduled = false;
 
   /** Takes the store, and how long after its due time a job may still be started. */
@@ -60,7 +60,7 @@ export class Outbox {
   /** Sends what is waiting, and resolves when all of it was answered. */
   async drain(): Promise<void> {
     while (this.#waiting.length > 0) this.#sendNext();
-    await Promise.all(this.#sending);
+    if (this.#underWay > 0) await (this.#drained ??= Promise.withResolvers()).promise;
   }
 
   #add(queueName: string, job: NewJob, limit: number): Place {
@@ -75,33 +75,32 @@ export class Outbox {
   }
 
   #chunkFor(queueName: string, bytes: number, limit: number): OpenChunk {
-    const open = this.#open.get(queueName);
+    const open = this.#waiting.findLast((chunk) => chunk.queueName === queueName);
     const hasRoom = open && open.limit === limit && open.jobs.length < limit &&
       (open.bytes + bytes <= CHUNK_BYTES || open.jobs.length === 0);
     if (hasRoom) return open;
     const { promise: sent, ...settle } = Promise.withResolvers<readonly boolean[]>();
     const chunk = { queueName, limit, jobs: [], bytes: 0, sent, ...settle };
-    this.#open.set(queueName, chunk);
     this.#waiting.push(chunk);
     return chunk;
   }
 
   #sendNext(): void {
     const chunk = this.#waiting.shift();
-    if (chunk) {
-      if (this.#open.get(chunk.queueName) === chunk) this.#open.delete(chunk.queueName);
-      const sending = this.#send(chunk).finally(() => this.#sending.delete(sending));
-      this.#sending.add(sending);
-    }
+    if (chunk) void this.#send(chunk);
     this.#isScheduled = this.#waiting.length > 0;
     if (this.#isScheduled) setImmediate(() => this.#sendNext());
   }
 
   async #send({ queueName, jobs, resolve, reject }: OpenChunk): Promise<void> {
+    this.#underWay++;
     try {
       resolve(await this.#store.enqueue(queueName, jobs, this.#extraMs));
     } catch (error) {
       reject(error);
     }
+    if (--this.#underWay > 0) return;
+    this.#drained?.resolve();
+    this.#drained = undefined;
   }
 }

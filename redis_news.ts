@@ -13,9 +13,14 @@ const NOTHING = new Uint8Array();
 /** Called with what a message says of one job; without any field where messages may have been missed. */
 type Listener = (news: Uint8Array, fields: readonly string[]) => void;
 
+/** Somebody who waits; who has left is not called any more. */
+interface Waiting {
+  listener: Listener | undefined;
+}
+
 /** Those who wait for news on one channel, by job id. */
 interface Line {
-  readonly listeners: Map<string, Set<Listener>>;
+  readonly listeners: Map<string, readonly Waiting[]>;
   readonly subscribed: Promise<AsyncDisposable>;
 }
 
@@ -62,11 +67,13 @@ export class RedisNews {
     let line = this.#lines.get(channel);
     if (line === undefined) this.#lines.set(channel, line = this.#openLine(channel));
     const { listeners, subscribed } = line;
-    const waiting = listeners.get(jobId) ?? new Set();
-    listeners.set(jobId, waiting.add(listener));
+    const waiting: Waiting = { listener };
+    listeners.set(jobId, [...listeners.get(jobId) ?? [], waiting]);
     const leave = async () => {
-      waiting.delete(listener);
-      if (waiting.size === 0 && listeners.get(jobId) === waiting) listeners.delete(jobId);
+      waiting.listener = undefined; // The map's memory may outlive its entry for a while.
+      const others = listeners.get(jobId)?.filter((other) => other !== waiting) ?? [];
+      if (others.length > 0) return void listeners.set(jobId, others);
+      listeners.delete(jobId);
       if (listeners.size > 0 || staysOpen || this.#lines.get(channel) !== line) return;
       this.#lines.delete(channel);
       await (await subscribed)[Symbol.asyncDispose]();
@@ -84,7 +91,7 @@ export class RedisNews {
     const listeners: Line["listeners"] = new Map();
     const onMessage = (message: Uint8Array) => {
       const { jobId, fields, value } = readMessage(message);
-      for (const listener of listeners.get(jobId) ?? []) listener(value, fields);
+      for (const { listener } of listeners.get(jobId) ?? []) listener?.(value, fields);
     };
     const subscribe = async () => (await this.#connected()).subscribe(channel, onMessage);
     return { listeners, subscribed: subscribe() };
@@ -107,8 +114,8 @@ export class RedisNews {
 
   #tellOfGap(): void {
     const lines = [...this.#lines.values()];
-    const listeners = lines.flatMap(({ listeners }) => [...listeners.values()]);
-    for (const listener of listeners.flatMap((waiting) => [...waiting])) listener(NOTHING, []);
+    const waiting = lines.flatMap(({ listeners }) => [...listeners.values()].flat());
+    for (const { listener } of waiting) listener?.(NOTHING, []);
   }
 }
 
