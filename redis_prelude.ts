@@ -117,10 +117,13 @@ local function count_handback(id)
   call('SET', HANDBACKS .. id, format('%d', handbacks_of(id) + 1), 'EX', '88400')
 end
 
--- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
-local function announce(id, result)
+local function channel_of(id)
   local at = string.find(id, '@', 2, true)
-  local channel = prefix .. 'done:' .. (at and string.sub(id, 1, at - 1) or id)
+  return prefix .. 'done:' .. (at and string.sub(id, 1, at - 1) or id)
+end
+
+-- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
+local function announce(channel, id, result)
   redis.pcall('PUBLISH', channel, #id .. ':' .. id .. (#result <= 65536 and result or ''))
 end
 

@@ -135,8 +135,8 @@ return table.concat(replies)
 /**
  * Records the end of claimed jobs and announces each.
  *
- * Arguments: "1" if an earlier reply may have been lost; the results of all jobs, one behind the other;
- * then groups of jobs with the same token and terms: how many, token, and
+ * Arguments: "1" if an earlier reply may have been lost; "1" if all who wait for jobs listen to this
+ * server; the results of all jobs, one behind the other; then groups of jobs with the same token and terms: how many, token, and
  * `success,keep,tail,returned`: 1 for a success, ms to keep the result (empty for ever, 0 not at
  * all), ms for which the id stays locked, 1 if the job was handed back once; then per job: id, its
  * member of the leases, and its result's length.
@@ -152,7 +152,7 @@ const FINISH = String.raw`
 local ids, members, results, locks_of, groups, count = {}, {}, {}, {}, {}, 0
 -- Most jobs are as their claim has left them, with the lease's end as score, which the token tells.
 local untouched = {}
-local records, start, at = ARGV[3], 1, 4
+local records, start, at = ARGV[4], 1, 5
 while at < #ARGV do
   local token, jobs = ARGV[at + 1], tonumber(ARGV[at])
   local success, keep, tail, returned = string.match(ARGV[at + 2], '(.*),(.*),(.*),(.*)')
@@ -237,7 +237,13 @@ for _, n in ipairs(accepted) do
     noted[#noted + 1] = id
   end
   if group.tail ~= '0' then call('SET', locks_of[n], '1', 'PX', group.tail) end
-  announce(id, result)
+end
+-- Few are waited for where there are many: one call tells which, as long as all listen to this server.
+local channels, listening = {}, {}
+for i, n in ipairs(accepted) do channels[i] = channel_of(ids[n]) end
+if #channels > 8 and ARGV[3] == '1' then listening = redis.pcall('PUBSUB', 'NUMSUB', unpack(channels)) end
+for i, n in ipairs(accepted) do
+  if listening[2 * i] ~= 0 then announce(channels[i], ids[n], results[n]) end
 end
 note_complete(complete)
 note_failed(failed)
@@ -337,7 +343,7 @@ call('ZREM', QUEUE, id)
 redis.pcall('ZREM', ABORT, id)
 call('SET', RESULT .. id, result, 'PX', keep)
 note_failed({id})
-announce(id, result)
+announce(channel_of(id), id, result)
 return 'aborted'
 `;
 

@@ -197,8 +197,9 @@ export class RedisStore implements Store {
   }
 
   async finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]> {
-    const batches = finishBatches(ends);
-    return settled(await this.#runBatches(scripts.finish, queueName, againFlag, batches));
+    const isAlone = this.#target.kind === "single" ? "1" : "0";
+    const first = (again: boolean) => [...againFlag(again), isAlone];
+    return settled(await this.#runBatches(scripts.finish, queueName, first, finishBatches(ends)));
   }
 
   async giveBack(queueName: string, jobs: readonly GiveBack[]): Promise<Settled[]> {
