@@ -19,16 +19,18 @@ const BLOCKED_MS = 1_000;
  */
 export class ClaimPace {
   readonly #slots: number;
+  readonly #most: number;
   #jobMs = BLOCKED_MS;
 
-  /** Takes how many jobs run at a time. */
-  constructor(slots: number) {
+  /** Takes how many jobs run at a time, and how many may wait at the most. */
+  constructor(slots: number, most = Infinity) {
     this.#slots = slots;
+    this.#most = Math.min(most, MOST_AHEAD);
   }
 
   /** How many jobs may wait for a slot. */
   get ahead(): number {
-    return Math.min(MOST_AHEAD, Math.floor(AHEAD_MS * this.#slots / this.#jobMs));
+    return Math.min(this.#most, Math.floor(AHEAD_MS * this.#slots / this.#jobMs));
   }
 
   /** Notes how long a job took. */

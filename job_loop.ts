@@ -107,7 +107,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#lastTry = firstLastTry(settings.functions);
     this.#holders = new ClaimHolders(settings);
     this.#jobs = new HeldJobs(settings);
-    this.#pace = new ClaimPace(settings.maxJobs);
+    this.#pace = new ClaimPace(settings.maxJobs, settings.queueReadLimit);
     this.#recorder = new JobRecorder(settings, {
       onGone: (run) => this.#jobs.remove(run),
       onProgress: () => this.#onRecorded(),

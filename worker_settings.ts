@@ -92,7 +92,7 @@ export interface WorkerSettings<State = unknown> {
   readonly keepResult?: Duration | "forever";
   /** How often to look for jobs nobody told of, and for aborts. @default 500 milliseconds */
   readonly pollDelay?: Duration;
-  /** How many jobs to take in one call at most. @default 5 × maxJobs, at least 100 */
+  /** How many jobs to take in one call at most, and of short ones before there is a slot for them. @default 5 × maxJobs, at least 100 */
   readonly queueReadLimit?: number;
   /** How often a job may be started before it fails for good. @default 5 */
   readonly maxTries?: number;

@@ -45,6 +45,12 @@ describe("The pace of claims", () => {
     }
   });
 
+  it("takes no more ahead than it is allowed to", () => {
+    const pace = new ClaimPace(10, 7);
+    for (let i = 0; i < 200; i++) pace.noteJob(0);
+    assert.equal(pace.ahead, 7);
+  });
+
   it("begins anew when jobs have waited in vain", () => {
     const pace = new ClaimPace(1_000);
     for (let i = 0; i < 200; i++) pace.noteJob(0);
