@@ -164,7 +164,7 @@ local function take_due(left)
   end
 end
 
-local expired = call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)
+local expired = call('ZRANGEBYSCORE', LEASES, '-inf', now_text, 'LIMIT', '0', ARGV[4])
 take_due(#expired > 0 and take_orphans(expired) or {})
 if next_due == now_text then wake() else call('DEL', WAKE) end
 if taken > 0 and tonumber(next_due or lease_end) >= tonumber(lease_end) then next_due = lease_end end

@@ -169,7 +169,7 @@ while at < #ARGV do
   end
   at = at + 3 * jobs
   local lease_end = string.match(token, ':(%d+)$') or '0'
-  local found = call('ZRANGEBYSCORE', QUEUE, lease_end, lease_end, 'LIMIT', 0, 2 * jobs)
+  local found = call('ZRANGEBYSCORE', QUEUE, lease_end, lease_end, 'LIMIT', '0', 2 * jobs)
   for _, id in ipairs(found) do untouched[id] = token end
 end
 local locks = call('MGET', unpack(locks_of))
