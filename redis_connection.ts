@@ -243,7 +243,11 @@ export class RedisConnection {
         done();
         reject(error);
       };
-      sendTo(client, this.#target.kind, args, key).then(onReply, onError);
+      try {
+        sendTo(client, this.#target.kind, args, key).then(onReply, onError);
+      } catch (error) {
+        onError(error);
+      }
     });
   }
 

@@ -1,5 +1,5 @@
 /**
- * The operators' side of the store on Redis: each method is one script, one jump away in
+ * The operators' side of the store on Redis: each method is a script, one jump away in
  * `redis_inspection_scripts.ts`.
  * @module
  */
@@ -7,8 +7,8 @@ import { getLogger } from "@logtape/logtape";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { Argument, Reply } from "./redis_connection.ts";
-import { inspectionScripts } from "./redis_inspection_scripts.ts";
-import type { Script } from "./redis_prelude.ts";
+import { inspectionScripts, SORTED_AT_A_TIME } from "./redis_inspection_scripts.ts";
+import { MOST_COMPLETE, type Script } from "./redis_prelude.ts";
 import type {
   Counts,
   JobState,
@@ -74,8 +74,12 @@ export class RedisInspection implements StoreInspection {
     };
   }
 
+  /** Sorts in what stands in line; what comes meanwhile is left to the next look. */
   async #sortIn(queueName: string): Promise<void> {
-    while (Number(await this.#run(inspectionScripts.sortIn, queueName, () => [])) > 0);
+    for (let sorted = 0; sorted < MOST_COMPLETE; sorted += SORTED_AT_A_TIME) {
+      const left = await this.#run(inspectionScripts.sortIn, queueName, () => []);
+      if (left === 0) return;
+    }
   }
 
   async view(

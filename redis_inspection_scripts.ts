@@ -12,7 +12,7 @@ const LONG_KEEP_MS = 30 * 86_400_000;
 const MOST_FAILED = 100_000;
 const MOST_QUEUES = 10_000;
 /** Ends that are sorted in by one call, so that no call keeps the server from others for long. */
-const SORTED_AT_A_TIME = 1_000;
+export const SORTED_AT_A_TIME = 1_000;
 
 /** The queues of the prefix, by the time of their last use. */
 const QUEUES = String.raw`
@@ -248,19 +248,6 @@ local function try(...)
   if type(reply) ~= 'table' or not reply.err then return reply end
   problem = reply.err
 end
-
--- Keeps the newest, and drops the oldest as long as their results have gone.
-local function trim(key, most)
-  if not try('ZREMRANGEBYRANK', key, 0, -most - 1) then return end
-  for _ = 1, 10 do
-    local gone, oldest = {}, call('ZRANGE', key, 0, 99)
-    for _, id in ipairs(oldest) do
-      if call('EXISTS', RESULT .. id) == 0 then gone[#gone + 1] = id end
-    end
-    if #gone > 0 then call('ZREM', key, unpack(gone)) end
-    if #gone < 100 then return end
-  end
-end
 `;
 
 /**
@@ -269,21 +256,22 @@ end
  * Replies how many are left to be sorted in.
  */
 const SORT_IN = TRYING + String.raw`
-local ended, complete = OPS .. 'ended', OPS .. 'complete'
-if not try('LTRIM', ended, -${MOST_COMPLETE}, -1) then return 0 end
+local succeeded, complete = OPS .. 'succeeded', OPS .. 'complete'
+if not try('LTRIM', succeeded, -${MOST_COMPLETE}, -1) then return 0 end
 local entries = {}
-for _, entry in ipairs(call('LRANGE', ended, 0, ${SORTED_AT_A_TIME} - 1)) do
-  local time, id = string.match(entry, '^(%d+):(.*)$')
-  if time then entries[#entries + 1], entries[#entries + 2] = time, id end
+for _, entry in ipairs(call('LRANGE', succeeded, 0, ${SORTED_AT_A_TIME} - 1)) do
+  local at, id = string.match(entry, '^(%d+):(.*)$')
+  if at and call('EXISTS', RESULT .. id) == 1 then
+    entries[#entries + 1], entries[#entries + 2] = at, id
+  end
 end
-call('LTRIM', ended, ${SORTED_AT_A_TIME}, -1)
+call('LTRIM', succeeded, ${SORTED_AT_A_TIME}, -1)
 if #entries > 0 then
   try('ZADD', complete, unpack(entries))
   try('PEXPIRE', complete, ${QUEUE_KEEP_MS})
+  try('ZREMRANGEBYRANK', complete, 0, -${MOST_COMPLETE} - 1)
 end
-local left = call('LLEN', ended)
-if left == 0 then trim(complete, ${MOST_COMPLETE}) end
-return left
+return call('LLEN', succeeded)
 `;
 
 /**
@@ -320,6 +308,19 @@ if report ~= '' and call('SET', prefix .. 'nonce:' .. report, '1', 'PX', 60000, 
   add(OPS .. 'totals', first_total, #ARGV, ${LONG_KEEP_MS})
 end
 
+-- Keeps the newest, and drops the oldest as long as their results have gone.
+local function trim(key, most)
+  if not try('ZREMRANGEBYRANK', key, 0, -most - 1) then return end
+  for _ = 1, 10 do
+    local gone, oldest = {}, call('ZRANGE', key, 0, 99)
+    for _, id in ipairs(oldest) do
+      if call('EXISTS', RESULT .. id) == 0 then gone[#gone + 1] = id end
+    end
+    if #gone > 0 then call('ZREM', key, unpack(gone)) end
+    if #gone < 100 then return end
+  end
+end
+trim(OPS .. 'complete', ${MOST_COMPLETE})
 trim(OPS .. 'failed', ${MOST_FAILED})
 note_queue()
 return problem

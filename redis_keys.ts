@@ -7,8 +7,9 @@
  * - `absent`: never there.
  * - `paused`: there while the queue is paused.
  * - `left:<holder>`: there for some seconds once nobody waits for that holder's claim any more.
- * - `complete`, `failed`: the jobs that have ended and whose result was kept, by the time of their end.
- * - `ended`: the latest of the first kind, until somebody looks at them: `<time>:<id>` each.
+ * - `complete`, `failed`: the jobs that have ended and whose result was kept, by the time of their end;
+ *   those that have succeeded only once somebody has looked.
+ * - `succeeded`: these, until somebody looks: `<time>:<id>` each.
  * - `minute:<minute of the epoch>`, `totals`: how many jobs ended how, in a minute and in all.
  * - `workers`, `worker:<id>`: the live workers and what each tells of itself.
  * - `watched`: the jobs whose steps somebody wants to hear of.
@@ -53,7 +54,7 @@ export function wakeKey(queueName: string): string {
  * A message is the id's length in bytes, a colon, the id, and the encoded result if it is small.
  */
 export function doneChannel(prefix: string, jobId: string): string {
-  return `${prefix}done:${/^([^@]+)@/.exec(jobId)?.[1] ?? jobId}`;
+  return `${prefix}done:${/^(.[^@]*)@/s.exec(jobId)?.[1] ?? jobId}`;
 }
 
 /** The channel on which the steps of a queue's watched jobs are told; `redis_prelude.ts` has the messages. */

@@ -3,24 +3,26 @@
  * channel.
  * @module
  */
+import { Bag, type Bagged } from "./bag.ts";
 import type { RedisConnection } from "./redis_connection.ts";
 import { doneChannel, newsChannel } from "./redis_keys.ts";
 import type { FinishListener, JobNews, NewsListener, ProgressReport } from "./store.ts";
 
-const decoder = new TextDecoder();
+/** An id may begin with what is a byte order mark elsewhere. */
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const NOTHING = new Uint8Array();
 
 /** Called with what a message says of one job; without any field where messages may have been missed. */
 type Listener = (news: Uint8Array, fields: readonly string[]) => void;
 
 /** Somebody who waits; who has left is not called any more. */
-interface Waiting {
+interface Waiting extends Bagged {
   listener: Listener | undefined;
 }
 
 /** Those who wait for news on one channel, by job id. */
 interface Line {
-  readonly listeners: Map<string, readonly Waiting[]>;
+  readonly listeners: Map<string, Bag<Waiting>>;
   readonly subscribed: Promise<AsyncDisposable>;
 }
 
@@ -67,13 +69,14 @@ export class RedisNews {
     let line = this.#lines.get(channel);
     if (line === undefined) this.#lines.set(channel, line = this.#openLine(channel));
     const { listeners, subscribed } = line;
-    const waiting: Waiting = { listener };
-    listeners.set(jobId, [...listeners.get(jobId) ?? [], waiting]);
+    const waiting: Waiting = { listener, place: 0 };
+    const ofJob = listeners.get(jobId) ?? new Bag();
+    ofJob.add(waiting);
+    listeners.set(jobId, ofJob);
     const leave = async () => {
-      waiting.listener = undefined; // The map's memory may outlive its entry for a while.
-      const others = listeners.get(jobId)?.filter((other) => other !== waiting) ?? [];
-      if (others.length > 0) return void listeners.set(jobId, others);
-      listeners.delete(jobId);
+      waiting.listener = undefined; // What the map was laid out in before may live on for a while.
+      ofJob.delete(waiting);
+      if (ofJob.size === 0 && listeners.get(jobId) === ofJob) listeners.delete(jobId);
       if (listeners.size > 0 || staysOpen || this.#lines.get(channel) !== line) return;
       this.#lines.delete(channel);
       await (await subscribed)[Symbol.asyncDispose]();
@@ -91,7 +94,7 @@ export class RedisNews {
     const listeners: Line["listeners"] = new Map();
     const onMessage = (message: Uint8Array) => {
       const { jobId, fields, value } = readMessage(message);
-      for (const { listener } of listeners.get(jobId) ?? []) listener?.(value, fields);
+      for (const { listener } of [...listeners.get(jobId) ?? []]) listener?.(value, fields);
     };
     const subscribe = async () => (await this.#connected()).subscribe(channel, onMessage);
     return { listeners, subscribed: subscribe() };
@@ -114,7 +117,8 @@ export class RedisNews {
 
   #tellOfGap(): void {
     const lines = [...this.#lines.values()];
-    const waiting = lines.flatMap(({ listeners }) => [...listeners.values()].flat());
+    const bags = lines.flatMap(({ listeners }) => [...listeners.values()]);
+    const waiting = bags.flatMap((bag) => [...bag]);
     for (const { listener } of waiting) listener?.(NOTHING, []);
   }
 }

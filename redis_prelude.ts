@@ -6,11 +6,11 @@
  * is a good part of the time that a call for one job takes. So keys are joined where they are used,
  * and scripts that are called for every job have what is rarely needed inside of one function.
  *
- * A server with full memory refuses the first write of a script and none after it, unless that one
- * frees memory: so scripts begin with such a write, if need be of nothing.
+ * A server with full memory looks at a script's first write only, and refuses it if it could need
+ * more: so scripts begin with one that cannot, if need be by removing nothing.
  *
- * Where somebody else's key is in the way of `redis.pcall`, that must not spoil an end that is half
- * written.
+ * `redis.pcall` stands where somebody else's key may be in the way: that must not spoil an end that
+ * is half written.
  *
  * All scripts take the same keys (see `scriptKeys` in `redis_keys.ts`) and the key prefix as first
  * argument; `now` is Redis's own clock in milliseconds.
@@ -31,6 +31,8 @@ export const PROGRESS_KEEP_MS = 600_000;
 
 /** How many jobs that succeeded operators can look back at. */
 export const MOST_COMPLETE = 10_000;
+/** How many of them may stand in line: twice as many, so that the line is rarely cut. */
+const MOST_LINED_UP = 2 * MOST_COMPLETE;
 
 /** Each part begins with `local` in the first column, and uses only those before it. */
 const PRELUDE = String.raw`
@@ -38,8 +40,8 @@ local call, format = redis.call, string.format
 local QUEUE, WAKE, ABORT, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix = ARGV[1]
 
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local JOB = prefix .. 'job:'
 local LOCK = prefix .. 'in-progress:'
@@ -81,23 +83,21 @@ end
 -- Notes ended jobs where operators look for them; whatever else stands there must not spoil an end.
 local function note_failed(ids)
   if #ids == 0 then return end
-  local time, entries = format('%.0f', now), {}
-  for i, id in ipairs(ids) do entries[2 * i - 1], entries[2 * i] = time, id end
+  local at, entries = format('%.0f', now), {}
+  for i, id in ipairs(ids) do entries[2 * i - 1], entries[2 * i] = at, id end
   redis.pcall('ZADD', OPS .. 'failed', unpack(entries))
   redis.pcall('PEXPIRE', OPS .. 'failed', '604800000')
 end
 
 -- Many jobs succeed and few people look: these only line up here, and are sorted in for who looks.
-local function note_complete(ids)
+local function note_succeeded(ids)
   if #ids == 0 then return end
-  local time = format('%.0f:', now)
-  for i, id in ipairs(ids) do ids[i] = time .. id end
-  local length = redis.pcall('RPUSH', OPS .. 'ended', unpack(ids))
+  local key, at, entries = OPS .. 'succeeded', format('%.0f:', now), {}
+  for i, id in ipairs(ids) do entries[i] = at .. id end
+  local length = redis.pcall('RPUSH', key, unpack(entries))
   if type(length) ~= 'number' then return end
-  redis.pcall('PEXPIRE', OPS .. 'ended', '604800000')
-  if length > ${
-  2 * MOST_COMPLETE
-} then redis.pcall('LTRIM', OPS .. 'ended', -${MOST_COMPLETE}, -1) end
+  redis.pcall('PEXPIRE', key, '604800000')
+  if length > ${MOST_LINED_UP} then redis.pcall('LTRIM', key, -${MOST_COMPLETE}, -1) end
 end
 
 -- Is the job still held under this token? A lock that expired while nobody else took the job (the

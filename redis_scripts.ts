@@ -132,14 +132,17 @@ end
 return table.concat(replies)
 `;
 
+/** Up to so many ends are announced without asking who listens. */
+const FEW = 8;
+
 /**
- * Records the end of claimed jobs and announces each.
+ * Records the end of claimed jobs and announces each that somebody listens for.
  *
- * Arguments: "1" if an earlier reply may have been lost; "1" if all who wait for jobs listen to this
- * server; the results of all jobs, one behind the other; then groups of jobs with the same token and terms: how many, token, and
- * `success,keep,tail,returned`: 1 for a success, ms to keep the result (empty for ever, 0 not at
- * all), ms for which the id stays locked, 1 if the job was handed back once; then per job: id, its
- * member of the leases, and its result's length.
+ * Arguments: "1" if an earlier reply may have been lost; "1" if all who listen do so on this server;
+ * the results of all jobs, one behind the other; then groups of jobs with the same token and terms:
+ * how many, token, and `success,keep,tail`: 1 for a success, ms to keep the result (empty for ever, 0
+ * not at all), ms for which the id stays locked; then per job: id, its member of the leases, and its
+ * result's length.
  *
  * Replies a string with "1" for a recorded and "0" for a refused end each; "1" too where this end
  * seems to be recorded already, by an earlier call.
@@ -155,10 +158,8 @@ local untouched = {}
 local records, start, at = ARGV[4], 1, 5
 while at < #ARGV do
   local token, jobs = ARGV[at + 1], tonumber(ARGV[at])
-  local success, keep, tail, returned = string.match(ARGV[at + 2], '(.*),(.*),(.*),(.*)')
-  local group = {
-    token = token, success = success == '1', keep = keep, tail = tail, returned = returned == '1',
-  }
+  local success, keep, tail = string.match(ARGV[at + 2], '(.*),(.*),(.*)')
+  local group = { token = token, success = success == '1', keep = keep, tail = tail }
   at = at + 3
   for i = at, at + 3 * jobs - 1, 3 do
     local id, stop = ARGV[i], start + ARGV[i + 2]
@@ -184,30 +185,25 @@ local function look(n)
   return leased, queued, is_anew
 end
 
-local gone, g, ended, released, replies, is_accepted, has_new = {}, 0, {}, {}, {}, {}, false
-local accepted = {}
+local gone, g, leaving, released, accepted, replies, seen = {}, 0, {}, {}, {}, {}, {}
+local has_new = false
 for n, id in ipairs(ids) do
   local group, lock = groups[n], locks[n]
   local is_ours = lock == group.token
-  local is_certain = is_ours and untouched[id] == group.token
   local leased, queued, is_anew
-  if not is_certain then leased, queued, is_anew = look(n) end
+  if not (is_ours and untouched[id] == group.token) then leased, queued, is_anew = look(n) end
   local may_end = is_ours or ((group.success or not lock) and leased and queued)
-  if may_end and not is_accepted[id] then
-    is_accepted[id] = true
+  if may_end and not seen[id] then
+    seen[id] = true
     accepted[#accepted + 1] = n
     released[#released + 1] = members[n]
-    gone[g + 1], gone[g + 2] = locks_of[n], STARTS .. id
-    g = g + 2
-    if group.returned or not is_certain then
-      g = g + 1
-      gone[g] = HANDBACKS .. id
-    end
+    gone[g + 1], gone[g + 2], gone[g + 3] = locks_of[n], STARTS .. id, HANDBACKS .. id
+    g = g + 3
     if is_anew then has_new = true
     else
       g = g + 1
       gone[g] = JOB .. id
-      ended[#ended + 1] = id
+      leaving[#leaving + 1] = id
     end
     replies[n] = '1'
   else
@@ -221,31 +217,33 @@ if g > 0 then
   call('ZREM', LEASES, unpack(released))
   call('DEL', unpack(gone))
 end
-if #ended > 0 then
-  call('ZREM', QUEUE, unpack(ended))
-  if call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(ended)) end
+if #leaving > 0 then
+  call('ZREM', QUEUE, unpack(leaving))
+  if call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(leaving)) end
 end
 if has_new then wake() end
-local complete, failed = {}, {}
+local succeeded, failed = {}, {}
 for _, n in ipairs(accepted) do
   local id, result, group = ids[n], results[n], groups[n]
   local keep = group.keep
   if keep == '' then call('SET', RESULT .. id, result)
   elseif keep ~= '0' then call('SET', RESULT .. id, result, 'PX', keep) end
   if keep ~= '0' then
-    local noted = group.success and complete or failed
+    local noted = group.success and succeeded or failed
     noted[#noted + 1] = id
   end
   if group.tail ~= '0' then call('SET', locks_of[n], '1', 'PX', group.tail) end
 end
--- Few are waited for where there are many: one call tells which, as long as all listen to this server.
+-- Of many jobs few are waited for: one call tells which.
 local channels, listening = {}, {}
 for i, n in ipairs(accepted) do channels[i] = channel_of(ids[n]) end
-if #channels > 8 and ARGV[3] == '1' then listening = redis.pcall('PUBSUB', 'NUMSUB', unpack(channels)) end
+if #channels > ${FEW} and ARGV[3] == '1' then
+  listening = redis.pcall('PUBSUB', 'NUMSUB', unpack(channels))
+end
 for i, n in ipairs(accepted) do
   if listening[2 * i] ~= 0 then announce(channels[i], ids[n], results[n]) end
 end
-note_complete(complete)
+note_succeeded(succeeded)
 note_failed(failed)
 return table.concat(replies)
 `;

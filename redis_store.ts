@@ -197,8 +197,9 @@ export class RedisStore implements Store {
   }
 
   async finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]> {
-    const isAlone = this.#target.kind === "single" ? "1" : "0";
-    const first = (again: boolean) => [...againFlag(again), isAlone];
+    // The nodes of a Cluster, for one, do not know who listens on the others.
+    const allListenHere = this.#target.kind === "single" ? "1" : "0";
+    const first = (again: boolean) => [...againFlag(again), allListenHere];
     return settled(await this.#runBatches(scripts.finish, queueName, first, finishBatches(ends)));
   }
 

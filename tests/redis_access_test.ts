@@ -58,6 +58,8 @@ describe("Users of Redis", () => {
     const ended = worker.run();
     assert.equal(await arq.call("one", [], { pollDelay: NEVER, timeout: 10_000 }), 1);
     assert.equal(await arq.call("again", [], { pollDelay: NEVER, timeout: 10_000 }), 2);
+    const many = await arq.enqueueJobs(Array.from({ length: 40 }, () => ({ name: "one" })));
+    await Promise.all(many.map((job) => job?.result({ timeout: 10_000 })));
     const later = await arq.enqueueJob("one", [], { jobId: "later", deferBy: 3_600_000 });
     assert.equal((await arq.queuedJobs()).length, 1);
     assert.equal(await later?.abort(), true);

@@ -237,6 +237,40 @@ describe("Redis protocol, leases and ends", () => {
     assert.deepEqual(await s.store.renew(s.queue, [gone], LEASE_MS), [false]);
   });
 
+  it("tells whoever waits, whatever the id looks like", async () => {
+    await using s = await Scene.open();
+    const ids = [
+      "a",
+      "@",
+      "@a",
+      "a@b",
+      "@a@b",
+      "@@x",
+      "@types/node@20",
+      "a:b:@c",
+      "\uFEFFa",
+      "é@é",
+    ];
+    const told: string[] = [];
+    for (const id of ids) await s.store.onFinished(id, () => void told.push(id));
+    for (const id of ids) await s.finish(await s.start(id));
+    await eventually(() => Promise.resolve(told.length === ids.length), "news of all");
+    assert.deepEqual(told, ids);
+  });
+
+  it("tells whoever waits for some of many jobs that end together", async () => {
+    await using s = await Scene.open();
+    const ids = Array.from({ length: 40 }, (_, i) => i % 2 === 0 ? `call@${i}` : `job${i}`);
+    await s.enqueue(...ids.map((id) => newJob(id)));
+    const claims = await s.claim(40);
+    assert.equal(claims.length, 40);
+    const told = new Set<string>();
+    const awaited = ["call@0", "call@38", "job1", "job39"];
+    for (const id of awaited) await s.store.onFinished(id, () => void told.add(id));
+    await s.store.finish(s.queue, claims.map((claim) => endOf(claim)));
+    await eventually(() => Promise.resolve(told.size === awaited.length), "news of all");
+  });
+
   it("accepts a late success over Python's lock, and refuses a late failure (rule 16)", async () => {
     await using s = await Scene.open();
     for (const success of [false, true]) {
