@@ -3,43 +3,49 @@
  * @module
  */
 
-/** A job that is taken ahead is to begin within this time, if jobs go on as they did. */
-const AHEAD_MS = 5;
+/** Jobs up to this long are short, milliseconds. */
+const SHORT_MS = 5;
+const LONG_WAIT_MS = 2 * SHORT_MS;
 const MOST_AHEAD = 100;
-/** How much the latest job counts against those before it. */
-const WEIGHT = 1 / 8;
-/** What a job is taken to last after the slots have been blocked. */
-const BLOCKED_MS = 1_000;
 
 /**
  * The pace at which slots become free.
  *
  * Where jobs are short, a claim for each handful of free slots would take longer than the jobs, so
- * some more are taken meanwhile; where they are long, none.
+ * some more are taken meanwhile: one more for each short job that ends, half as many after a long
+ * one, or after a job that waited for too long.
  */
 export class ClaimPace {
-  readonly #slots: number;
   readonly #most: number;
-  #jobMs = BLOCKED_MS;
+  #ahead = 0;
 
-  /** Takes how many jobs run at a time, and how many may wait at the most. */
-  constructor(slots: number, most = Infinity) {
-    this.#slots = slots;
+  /** Takes how many jobs may wait at the most. */
+  constructor(most: number) {
     this.#most = Math.min(most, MOST_AHEAD);
   }
 
   /** How many jobs may wait for a slot. */
   get ahead(): number {
-    return Math.min(this.#most, Math.floor(AHEAD_MS * this.#slots / this.#jobMs));
+    return this.#ahead;
   }
 
-  /** Notes how long a job took. */
+  /** Notes for how long a job had its slot. */
   noteJob(ms: number): void {
-    this.#jobMs += (ms - this.#jobMs) * WEIGHT;
+    if (ms > SHORT_MS) this.#halve();
+    else if (this.#ahead < this.#most) this.#ahead++;
   }
 
-  /** Notes that jobs have waited in vain: none is taken ahead until short ones have ended again. */
+  /** Notes for how long the last job of a line has waited. */
+  noteWait(ms: number): void {
+    if (ms > LONG_WAIT_MS) this.#halve();
+  }
+
+  /** Notes that jobs have waited in vain. */
   noteBlocked(): void {
-    this.#jobMs = BLOCKED_MS;
+    this.#ahead = 0;
+  }
+
+  #halve(): void {
+    this.#ahead = Math.floor(this.#ahead / 2);
   }
 }

@@ -18,6 +18,7 @@ import {
   jobDef,
   type JobResult,
   jobResult,
+  restDeadlines,
   unwrap,
   waitForResult,
 } from "./job_results.ts";
@@ -375,6 +376,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   async close(): Promise<void> {
     await this.#outbox.drain();
     await this.store.close();
+    restDeadlines();
   }
 
   /** Closes the connections, for `await using`. */

@@ -33,11 +33,17 @@ export class Deadlines {
     };
   }
 
+  /** Leaves no timer behind if nothing waits; until then it is not set anew for each deadline. */
+  rest(): void {
+    if (this.#waiting.size > 0) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = Infinity;
+  }
+
   /** Forgets all deadlines and leaves no timer behind. */
   clear(): void {
     this.#waiting.clear();
-    clearTimeout(this.#timer);
-    this.#timerAt = Infinity;
+    this.rest();
   }
 
   #arm(at: number): void {

@@ -160,6 +160,10 @@ export async function callHook(name: string, hook: () => unknown): Promise<void>
   }
 }
 
+function tellProgress(executor: Executor, run: JobRun, value: unknown): void {
+  executor.onProgress(run, value);
+}
+
 /** The first parameter of a function; the worker's state is put on it as well. */
 class RunContext {
   readonly jobId: string;
@@ -170,8 +174,8 @@ class RunContext {
   readonly queueName: string;
   readonly kwargs: Readonly<Record<string, unknown>>;
   readonly arq: ArqClient;
+  readonly progress: (value: unknown) => void;
   readonly #run: JobRun;
-  readonly #executor: Executor;
 
   constructor(run: JobRun, executor: Executor) {
     const { settings, state } = executor;
@@ -185,7 +189,8 @@ class RunContext {
     this.kwargs = record.k;
     this.arq = settings.client;
     this.#run = run;
-    this.#executor = executor;
+    // A closure in a field would keep the run in memory until a full collection; what is bound does not.
+    this.progress = tellProgress.bind(undefined, executor, run);
     Object.defineProperties(this, RunContext.#lazy);
     Object.assign(this, state);
   }
@@ -194,24 +199,12 @@ class RunContext {
     return ctx.#run;
   }
 
-  static #executorOf(ctx: RunContext): Executor {
-    return ctx.#executor;
-  }
-
   /** Made when first asked for; on the object itself, so that a copy by spread has them too. */
   static readonly #lazy: PropertyDescriptorMap = {
     signal: {
       enumerable: true,
       get(this: RunContext): AbortSignal {
         return RunContext.#runOf(this).signal;
-      },
-    },
-    progress: {
-      enumerable: true,
-      get(this: RunContext): JobMeta["progress"] {
-        const run = RunContext.#runOf(this);
-        const executor = RunContext.#executorOf(this);
-        return (value) => executor.onProgress(run, value);
       },
     },
     logger: {

@@ -5,9 +5,11 @@
  */
 import { Buffer } from "node:buffer";
 import { Bag } from "./bag.ts";
+import { ClaimPace } from "./claim_pace.ts";
 import type { JobRun } from "./job_run.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 import type { Claim } from "./store.ts";
+import { mayTakeAhead } from "./worker_functions.ts";
 import { log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
@@ -20,14 +22,23 @@ export class HeldJobs implements Disposable {
   readonly #all: Bag<JobRun> = new Bag();
   #waiting: JobRun[] = [];
   #running = 0;
+  readonly #pace: ClaimPace;
+  readonly #onBlocked: () => void;
   #waitTimer: ReturnType<typeof setTimeout> | undefined;
   #renewedAt: number = performance.now();
   #deadline = Infinity;
   #deadlineTimer: ReturnType<typeof setTimeout> | undefined;
 
-  /** Takes the worker's settings. */
-  constructor(settings: ResolvedSettings) {
+  /** Takes the worker's settings, and what is called when jobs have waited for too long. */
+  constructor(settings: ResolvedSettings, onBlocked: () => void) {
     this.#settings = settings;
+    this.#onBlocked = onBlocked;
+    this.#pace = new ClaimPace(mayTakeAhead(settings.functions) ? settings.queueReadLimit : 0);
+  }
+
+  /** How many jobs may wait for a slot, where there are more to take. */
+  get ahead(): number {
+    return this.#pace.ahead;
   }
 
   /** How many are running. */
@@ -56,42 +67,54 @@ export class HeldJobs implements Disposable {
     return Array.from(this.#all, ({ claim }) => claim);
   }
 
-  /** Takes a job that is to run when there is a slot for it. */
+  /** Takes a job that is to run when there is a slot for it; a suspect is the next. */
   add(run: JobRun): void {
     this.#all.add(run);
-    this.#waiting.push(run);
+    if (run.claim.isSuspect) this.#waiting.unshift(run);
+    else this.#waiting.push(run);
   }
 
-  /** The job that has waited longest runs from now on; undefined if none waits. */
+  /** The job that is next runs from now on; undefined if none waits. */
   begin(): JobRun | undefined {
     const run = this.#waiting.shift();
     if (run === undefined) return undefined;
+    const waitedMs = run.begin();
     this.#running++;
-    run.begin();
+    if (this.#waiting.length === 0) this.#pace.noteWait(waitedMs);
     return run;
   }
 
-  /** Takes those out that wait, all of them or those that have waited since then. */
-  takeWaiting(since = Infinity): readonly JobRun[] {
-    const taken = this.#waiting.filter(({ startMs }) => startMs <= since);
-    this.#waiting = this.#waiting.filter(({ startMs }) => startMs > since);
-    return taken;
+  /** Takes all those out that wait. */
+  takeWaiting(): readonly JobRun[] {
+    return this.#waiting.splice(0);
   }
 
-  /** Calls back with the jobs that wait for too long: another worker may have a slot for them. */
-  watchWaiting(onBlocked: (runs: readonly JobRun[]) => void): void {
-    if (this.#waiting.length === 0) return;
+  /** Takes those out that have waited for too long: another worker may have a slot for them. */
+  takeBlocked(): readonly JobRun[] {
+    const since = performance.now() - WAIT_MS;
+    if (!this.#waiting.some((run) => run.since <= since)) return [];
+    const blocked = this.#waiting.filter((run) => run.since <= since);
+    this.#waiting = this.#waiting.filter((run) => run.since > since);
+    this.#pace.noteBlocked();
+    return blocked;
+  }
+
+  /** Sees to it that those who wait do not do so for too long. */
+  watchWaiting(): void {
+    const [next] = this.#waiting;
+    if (next === undefined) return;
     this.#waitTimer ??= setTimeout(() => {
       this.#waitTimer = undefined;
-      const blocked = this.takeWaiting(Date.now() - WAIT_MS);
-      if (blocked.length > 0) onBlocked(blocked);
-      this.watchWaiting(onBlocked);
-    }, WAIT_MS);
+      this.#onBlocked();
+    }, next.since + WAIT_MS - performance.now());
   }
 
   /** From now on a job does not run any more; it is held until its end is recorded. */
   end(run: JobRun): void {
-    if (run.phase === "running") this.#running--;
+    if (run.phase === "running") {
+      this.#running--;
+      this.#pace.noteJob(performance.now() - run.since);
+    }
     run.phase = "ended";
   }
 

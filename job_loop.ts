@@ -9,7 +9,6 @@
 import { QueueConnectionError } from "./errors.ts";
 import { callHook, execute, type Executor } from "./execution.ts";
 import { ClaimHolders } from "./claim_holders.ts";
-import { ClaimPace } from "./claim_pace.ts";
 import type { JobOutcome } from "./functions.ts";
 import { HeldJobs } from "./held_jobs.ts";
 import type { Isolation } from "./isolation.ts";
@@ -64,7 +63,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
   readonly #store: Store;
   readonly #holders: ClaimHolders;
   readonly #jobs: HeldJobs;
-  readonly #pace: ClaimPace;
   /** A running job that may have killed its workers: no other such is put beside it at first. */
   #suspect: JobRun | undefined;
   readonly #lastTry: number | undefined;
@@ -106,8 +104,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#store = settings.client.store;
     this.#lastTry = firstLastTry(settings.functions);
     this.#holders = new ClaimHolders(settings);
-    this.#jobs = new HeldJobs(settings);
-    this.#pace = new ClaimPace(settings.maxJobs, settings.queueReadLimit);
+    this.#jobs = new HeldJobs(settings, () => this.#fill());
     this.#recorder = new JobRecorder(settings, {
       onGone: (run) => this.#jobs.remove(run),
       onProgress: () => this.#onRecorded(),
@@ -264,12 +261,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
   get #suspects(): SuspectRule | undefined {
     if (this.#lastTry === undefined) return undefined;
     const age = this.#suspect ? Date.now() - this.#suspect.startMs : Infinity;
-    return { lastTry: this.#lastTry, mayTake: age > this.settings.leaseMs };
+    const hasSlot = this.ongoing + this.#jobs.waiting < this.settings.maxJobs;
+    return { lastTry: this.#lastTry, mayTake: hasSlot && age > this.settings.leaseMs };
   }
 
   /** How many jobs may be in hand: as many as there are slots, with a backlog of short ones some more. */
   get #capacity(): number {
-    return this.settings.maxJobs + (this.#hasBacklog ? this.#pace.ahead : 0);
+    return this.settings.maxJobs + (this.#hasBacklog ? this.#jobs.ahead : 0);
   }
 
   /** How many more jobs may be taken. */
@@ -325,6 +323,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (!reply) {
       this.#mayHaveWork = false;
       this.#isEmpty = false;
+      this.#hasBacklog = false;
       return;
     }
     if (wakeUps === this.#wakeUps) this.#mayHaveWork = false;
@@ -353,25 +352,24 @@ export class JobLoop implements Executor, Counters, Sleeper {
     setImmediate(() => this.#fill());
   }
 
-  /** Starts jobs in all free slots; what was taken when the worker was told to stop goes back at once. */
+  /** Starts jobs in all free slots; those go back that have waited for too long, or for a stop. */
   #fill(): void {
-    if (this.#phase !== "running") this.#giveBack(this.#jobs.takeWaiting());
+    const isStopping = this.#phase !== "running";
+    this.#giveBack(isStopping ? this.#jobs.takeWaiting() : this.#jobs.takeBlocked());
     while (this.ongoing < this.settings.maxJobs) {
       const run = this.#jobs.begin();
       if (run === undefined) break;
       this.#started++;
       void this.#runJob(run);
     }
-    this.#jobs.watchWaiting((runs) => {
-      this.#pace.noteBlocked();
-      this.#giveBack(runs);
-    });
+    this.#jobs.watchWaiting();
     this.#askForTurn();
   }
 
   /** Gives jobs back to the queue that were taken and did not run. */
   #giveBack(runs: readonly JobRun[]): void {
-    for (const run of runs) this.#end({ run, outcome: { kind: "released" } });
+    for (const run of runs) this.#settle({ run, outcome: { kind: "released" } });
+    if (runs.length > 0) this.#turnSoon();
   }
 
   /** Claims again when the next known job is due, if that is before the next tick. */
@@ -402,13 +400,22 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #end(ended: Ended): void {
+    this.#settle(ended);
+    if (this.#jobs.waiting > 0) this.#fill();
+    this.#turnSoon();
+  }
+
+  #settle(ended: Ended): void {
     this.#jobs.end(ended.run);
     if (this.#suspect === ended.run) {
       this.#suspect = undefined;
       this.#mayHaveWork = true;
     }
     this.#recorder.add(ended);
-    if (this.#jobs.waiting > 0) this.#fill();
+  }
+
+  /** Where nothing runs there is nothing to wait for. */
+  #turnSoon(): void {
     if (this.ongoing === 0) this.#turn();
     else this.#askForTurn();
   }
@@ -422,9 +429,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     const end = OUTCOMES[outcome.kind];
     // Names come from whoever enqueues: those that nobody has registered are counted as one.
     const name = run.fn ? run.record.f : UNREADABLE.f;
-    const ms = Date.now() - run.startMs;
-    this.#pace.noteJob(ms);
-    if (end) this.tally.add(name, end, ms, run.waitedMs);
+    if (end) this.tally.add(name, end, Date.now() - run.startMs, run.waitedMs);
     if (outcome.kind === "success") this.jobsComplete++;
     else if (outcome.kind === "failure" || outcome.kind === "aborted") {
       this.jobsFailed++;
@@ -442,8 +447,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   /**
-   * A wake-up brings a job with it; what else is due is claimed after that. One slot is kept free
-   * for it meanwhile, so that a worker with a single one, which must also poll, has none to give.
+   * A wake-up brings a job with it; what else is due is claimed after that. It counts as taken
+   * meanwhile, so that a worker with a single slot, which must also poll, has none to give.
    */
   prepareClaim(): ClaimRequest | undefined {
     if (this.settings.burst || this.#room() < 2) return undefined;

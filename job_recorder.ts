@@ -125,7 +125,7 @@ export class JobRecorder implements Disposable {
     }
     for (const [i, { run, outcome }] of ended.entries()) {
       this.#events.onGone(run);
-      log.settled(run, settled[i] ?? "refused");
+      if (run.hasBegun) log.settled(run, settled[i] ?? "refused");
       this.#callAfterJobEnd(run, outcome);
     }
   }
@@ -216,10 +216,13 @@ function isReturn({ kind }: JobOutcome): boolean {
 }
 
 function giveBackOf({ run, outcome }: Ended): GiveBack {
+  const { claim, hasBegun, jobTry } = run;
+  // What never began was not started.
+  if (!hasBegun) return { lease: claim, kind: "retry", starts: claim.starts - 1 };
   return {
-    lease: run.claim,
+    lease: claim,
     kind: outcome.kind === "released" ? "release" : "retry",
     deferMs: outcome.kind === "retry" ? outcome.delayMs : undefined,
-    starts: run.jobTry,
+    starts: jobTry,
   };
 }

@@ -155,9 +155,21 @@ export async function waitForResult(
   enqueue?: () => Promise<boolean>,
 ): Promise<ResultRecord> {
   const pollMs = durationMs("pollDelay", options.pollDelay ?? 500, 1);
-  const { promise: news, resolve: onRecord } = Promise.withResolvers<Uint8Array>();
-  using limit = waitLimit(jobId, options);
+  const { promise: ended, resolve: onRecord, reject: onFailure } = Promise.withResolvers<
+    Uint8Array
+  >();
+  ended.catch(() => {}); // It may be awaited later.
+  using limit = waitLimit(jobId, options, onFailure);
   const look = () => lookForResult(store, queueName, jobId);
+  const poll = async (wasThere: boolean) => {
+    const seen = await look();
+    const isGone = seen === null;
+    if (seen) onRecord(seen);
+    else if (isGone && !wasThere) onFailure(notFound(jobId, queueName));
+    else if (isGone) limit.after(LATE_NEWS_MS, () => onFailure(notFound(jobId, queueName)));
+    else pollLater();
+  };
+  const pollLater = () => limit.after(pollMs, () => void poll(true).catch(onFailure));
   const onFinished = async (record: Uint8Array | undefined) => {
     const found = record ?? await look().catch(() => undefined); // polling will find it
     if (found) onRecord(found);
@@ -167,19 +179,12 @@ export async function waitForResult(
     logger.warn("Cannot hear of job {jobId}, polling: {reason}", { jobId, reason });
   });
   try {
-    await limit.race<unknown>([listening, limit.pause(pollMs)]);
-    const isNew = enqueue !== undefined && await limit.race([enqueue()]);
-    let record = isNew ? await limit.race([news, limit.pause(pollMs)]) : undefined;
-    let wasThere = isNew;
-    while (record === undefined) {
-      const seen = await limit.race([news, look()]);
-      const isGone = seen === null;
-      if (isGone && !wasThere) throw notFound(jobId, queueName);
-      record = seen ?? await limit.race([news, limit.pause(isGone ? LATE_NEWS_MS : pollMs)]);
-      if (isGone && record === undefined) throw notFound(jobId, queueName);
-      wasThere = true;
-    }
-    return decodeResult(record, deserializer);
+    const patience = new Promise<void>((resolve) => limit.after(pollMs, resolve));
+    await Promise.race([ended, listening, patience]);
+    const isNew = enqueue !== undefined && await Promise.race([ended, enqueue()]) === true;
+    if (isNew) pollLater();
+    else void poll(false).catch(onFailure);
+    return decodeResult(await ended, deserializer);
   } finally {
     void listening.then((line) => line?.[Symbol.asyncDispose]());
   }
@@ -206,28 +211,39 @@ export function notFound(jobId: string, queueName: string): ResultNotFound {
 /** Those of all who wait for results: a timer for each would cost more than the waiting. */
 const deadlines = new Deadlines();
 
-/** Ends a waiting by the caller's timeout or signal, and leaves no deadline or listener behind. */
-function waitLimit(jobId: string, { timeout, signal }: ResultOptions) {
-  const { promise: end, reject } = Promise.withResolvers<never>();
-  end.catch(() => {});
-  const set: (() => void)[] = [];
-  const after = (ms: number, call: () => void) =>
-    void set.push(deadlines.set(Math.min(ms, LONGEST_TIMER_MS), call));
-  const onAbort = () => reject(signal?.reason);
+/** Leaves no timer behind unless somebody waits. */
+export function restDeadlines(): void {
+  deadlines.rest();
+}
+
+/** Ends a waiting by the caller's timeout or signal; one call at a time may be put off meanwhile. */
+function waitLimit(
+  jobId: string,
+  { timeout, signal }: ResultOptions,
+  onEnd: (reason: unknown) => void,
+) {
+  const set = (ms: number, call: () => void) => deadlines.set(Math.min(ms, LONGEST_TIMER_MS), call);
+  let isOver = false;
+  let callOff: (() => void) | undefined;
+  let endTimeout: (() => void) | undefined;
+  const onAbort = () => onEnd(signal?.reason);
   if (signal?.aborted) onAbort();
   signal?.addEventListener("abort", onAbort, { once: true });
   if (timeout !== undefined) {
     const ms = durationMs("timeout", timeout);
     const message = `Job ${jobId} has no result yet after ${ms / 1_000} s`;
-    after(ms, () => reject(new DOMException(message, "TimeoutError")));
+    endTimeout = set(ms, () => onEnd(new DOMException(message, "TimeoutError")));
   }
   return {
-    race: <T>(promises: readonly Promise<T>[]): Promise<T> => Promise.race([end, ...promises]),
-    pause: (ms: number): Promise<undefined> =>
-      new Promise((resolve) => after(ms, () => resolve(undefined))),
+    after: (ms: number, call: () => void): void => {
+      callOff?.();
+      if (!isOver) callOff = set(ms, call);
+    },
     [Symbol.dispose]: () => {
+      isOver = true;
       signal?.removeEventListener("abort", onAbort);
-      for (const done of set) done();
+      callOff?.();
+      endTimeout?.();
     },
   };
 }

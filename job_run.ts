@@ -34,6 +34,10 @@ export class JobRun implements Bagged {
   jobTry: number;
   /** Where it is: it waits for a slot, runs, or is to be recorded. */
   phase: "waiting" | "running" | "ended" = "waiting";
+  /** Whether it came to run. */
+  hasBegun = false;
+  /** Since when it waits or runs, milliseconds of `performance.now()`. */
+  since: number = performance.now();
   /** When the job was taken, and once it runs when the try began; epoch milliseconds. */
   startMs: number = Date.now();
   /** How long the job had been due when it was claimed, milliseconds. */
@@ -52,6 +56,7 @@ export class JobRun implements Bagged {
   place = 0;
   #stopReason: StopReason | undefined;
   #controller: AbortController | undefined;
+  /** What resolves; a closure in a field would keep the run in memory until a full collection. */
   #abandon: ((outcome: JobOutcome) => void) | undefined;
 
   /** Takes the claim, and when it was made by the store's clock; nothing is read yet. */
@@ -62,10 +67,15 @@ export class JobRun implements Bagged {
     this.jobTry = claim.starts;
   }
 
-  /** The function is about to be called. */
-  begin(): void {
+  /** The function is about to be called; returns for how long the job has waited, milliseconds. */
+  begin(): number {
+    const now = performance.now();
+    const waitedMs = now - this.since;
     this.phase = "running";
+    this.hasBegun = true;
+    this.since = now;
     this.startMs = Date.now();
+    return waitedMs;
   }
 
   /** Why the job was told to stop, if it was. */

@@ -2,6 +2,7 @@
  * What a client has yet to send: jobs enqueued in one tick travel together, in chunks.
  * @module
  */
+import { Bag, type Bagged } from "./bag.ts";
 import type { NewJob, Store } from "./store.ts";
 
 /** Calls of one tick that travel together: few enough that the store works while others are encoded. */
@@ -22,7 +23,7 @@ export interface Place {
   readonly index: number;
 }
 
-interface OpenChunk extends Chunk {
+interface OpenChunk extends Chunk, Bagged {
   readonly jobs: NewJob[];
   readonly queueName: string;
   readonly limit: number;
@@ -36,8 +37,7 @@ export class Outbox {
   readonly #store: Store;
   readonly #extraMs: number;
   readonly #waiting: OpenChunk[] = [];
-  #underWay = 0;
-  #drained: PromiseWithResolvers<void> | undefined;
+  readonly #underWay: Bag<OpenChunk> = new Bag();
   #isScheduled = false;
 
   /** Takes the store, and how long after its due time a job may still be started. */
@@ -57,10 +57,10 @@ export class Outbox {
     return this.#add(queueName, job, this.#store.listChunk);
   }
 
-  /** Sends what is waiting, and resolves when all of it was answered. */
+  /** Sends what is waiting, and resolves when all was answered that is under way by then. */
   async drain(): Promise<void> {
     while (this.#waiting.length > 0) this.#sendNext();
-    if (this.#underWay > 0) await (this.#drained ??= Promise.withResolvers()).promise;
+    await Promise.allSettled(Array.from(this.#underWay, ({ sent }) => sent));
   }
 
   #add(queueName: string, job: NewJob, limit: number): Place {
@@ -80,7 +80,7 @@ export class Outbox {
       (open.bytes + bytes <= CHUNK_BYTES || open.jobs.length === 0);
     if (hasRoom) return open;
     const { promise: sent, ...settle } = Promise.withResolvers<readonly boolean[]>();
-    const chunk = { queueName, limit, jobs: [], bytes: 0, sent, ...settle };
+    const chunk = { queueName, limit, jobs: [], bytes: 0, sent, place: 0, ...settle };
     this.#waiting.push(chunk);
     return chunk;
   }
@@ -92,15 +92,14 @@ export class Outbox {
     if (this.#isScheduled) setImmediate(() => this.#sendNext());
   }
 
-  async #send({ queueName, jobs, resolve, reject }: OpenChunk): Promise<void> {
-    this.#underWay++;
+  async #send(chunk: OpenChunk): Promise<void> {
+    const { queueName, jobs, resolve, reject } = chunk;
+    this.#underWay.add(chunk);
     try {
       resolve(await this.#store.enqueue(queueName, jobs, this.#extraMs));
     } catch (error) {
       reject(error);
     }
-    if (--this.#underWay > 0) return;
-    this.#drained?.resolve();
-    this.#drained = undefined;
+    this.#underWay.delete(chunk);
   }
 }

@@ -266,7 +266,8 @@ for i = 3, #ARGV, 6 do
   if is_mine(id, ARGV[i + 1], score) then
     local due = delay == '' and score or format('%.0f', now + tonumber(delay))
     return_to_queue(id, score, due)
-    call('SET', STARTS .. id, ARGV[i + 4], 'EX', '88400')
+    if ARGV[i + 4] == '0' then call('DEL', STARTS .. id)
+    else call('SET', STARTS .. id, ARGV[i + 4], 'EX', '88400') end
     if ARGV[i + 5] == '1' then count_handback(id) end
     wake_for(tonumber(due))
     tell_watchers('retried', id, ARGV[i + 4], due)

@@ -85,11 +85,11 @@ export interface Finish {
 export interface GiveBack {
   /** What shows that the job is ours. */
   readonly lease: Lease;
-  /** `retry` after a try that asked for it, `release` for a try that was cut short. */
+  /** `retry` after a try that asked for it or before one, `release` for a try that was cut short. */
   readonly kind: "retry" | "release";
   /** Milliseconds until it is due again; its old place in the queue without it. */
   readonly deferMs?: number;
-  /** The number of starts to remember, where the job began with a number of its own. */
+  /** The number of starts to remember: the job may have begun with one of its own, or not at all. */
   readonly starts: number;
 }
 

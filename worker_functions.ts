@@ -180,3 +180,11 @@ export function firstLastTry(
   const tries = [...functions.values()].map(({ maxTries }) => maxTries).filter((n) => n > 1);
   return tries.length > 0 ? Math.min(...tries) : undefined;
 }
+
+/**
+ * Whether jobs may be taken before there is a slot for them. Not where one has a single try, which it
+ * would lose with its worker before it began; those of cron jobs come one at a time.
+ */
+export function mayTakeAhead(functions: ReadonlyMap<string, RegisteredFunction>): boolean {
+  return [...functions.values()].every(({ maxTries, isSlot }) => maxTries > 1 || isSlot);
+}

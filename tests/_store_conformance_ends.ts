@@ -156,6 +156,14 @@ export function describeEnds(name: string, bench: OpenBench): void {
       assert.equal(Number(again[0]?.score), 100);
     });
 
+    it("forgets a start that never came to be", async () => {
+      await using b = await bench();
+      await b.giveBack(await b.start("a"), { starts: 0 });
+      assert.equal((await b.lookUp("a")).locked, false);
+      const { starts, handbacks } = only(await b.claim());
+      assert.deepEqual([starts, handbacks], [1, 0]);
+    });
+
     it("puts a retry with a delay so far into the future", async () => {
       await using b = await bench();
       const claim = await b.start("a");
