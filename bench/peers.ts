@@ -1,12 +1,15 @@
 /**
  * This library and its peers on one private Redis. Each has a process of its own, so that none
  * suffers from what another leaves behind; they take turns after each short step, so that a busy
- * moment of the machine, which may last for seconds, does not decide between them.
+ * moment of the machine, which may last for seconds, does not decide between them. Each round begins
+ * with an empty Redis: what all of them have left by the last one, a million keys, and the moments in
+ * which Redis makes room for these, would count against whoever comes late.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { MAKERS } from "./contenders.ts";
 import type { Figures } from "./figures.ts";
+import { RedisInfo } from "./redis_info.ts";
 import { STEP_NAMES } from "./step_names.ts";
 
 /** Rounds that count for nothing: the runtimes compile what is hot, in stages. */
@@ -24,7 +27,9 @@ export async function measurePeers(
     new ContenderProcess(name, [...command, redisUrl, name], folder)
   );
   try {
+    await using redis = await RedisInfo.connect(redisUrl);
     for (let round = -WARM_UPS; round < rounds; round++) {
+      await redis.command("FLUSHALL");
       for (const step of STEP_NAMES) {
         for (const contender of round % 2 === 0 ? processes : processes.toReversed()) {
           const figures = await contender.measure(step);
