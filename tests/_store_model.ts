@@ -134,11 +134,13 @@ export class StoreModel {
     return deferMs !== undefined && score > job.expiresAt ? "expires_first" : "done";
   }
 
-  releaseUnknown(known: readonly string[]): number {
-    const lost = [...this.jobs.values()].filter((job) =>
-      this.isLocked(job) && !known.includes(job.lease?.token ?? "")
+  releaseUnknown(known: readonly Pick<Handle, "jobId" | "token">[]): number {
+    const isKnown = (jobId: string, token: string) =>
+      known.some((handle) => handle.jobId === jobId && handle.token === token);
+    const lost = [...this.jobs].filter(([jobId, job]) =>
+      this.isLocked(job) && !isKnown(jobId, job.lease?.token ?? "")
     );
-    for (const job of lost) {
+    for (const [, job] of lost) {
       job.score = job.lease?.score ?? job.score;
       job.lease = undefined;
       job.handbacks++;
