@@ -91,8 +91,10 @@ export class HeldJobs implements Disposable {
 
   /** Takes those out that have waited for too long: another worker may have a slot for them. */
   takeBlocked(): readonly JobRun[] {
+    const [next, second] = this.#waiting; // One of them has waited longest: a suspect is put first.
+    if (next === undefined) return [];
     const since = performance.now() - WAIT_MS;
-    if (!this.#waiting.some((run) => run.since <= since)) return [];
+    if (Math.min(next.since, second?.since ?? Infinity) > since) return [];
     const blocked = this.#waiting.filter((run) => run.since <= since);
     this.#waiting = this.#waiting.filter((run) => run.since > since);
     this.#pace.noteBlocked();

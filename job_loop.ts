@@ -12,13 +12,13 @@ import { ClaimHolders } from "./claim_holders.ts";
 import type { JobOutcome } from "./functions.ts";
 import { HeldJobs } from "./held_jobs.ts";
 import type { Isolation } from "./isolation.ts";
-import { type Ended, JobRecorder } from "./job_recorder.ts";
+import { type Ended, JobRecorder, OUTCOMES } from "./job_recorder.ts";
 import { JobRun, UNREADABLE } from "./job_run.ts";
 import { ProgressReporter } from "./progress_reporter.ts";
 import { atMost } from "./sleep.ts";
 import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
 import { within } from "./telemetry.ts";
-import { type Outcome, Tally } from "./tally.ts";
+import { Tally } from "./tally.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
 import { firstLastTry } from "./worker_functions.ts";
@@ -28,16 +28,6 @@ import type { ResolvedSettings } from "./worker_settings.ts";
 const DISARM_MS = 1_000;
 /** Whatever hangs (a hook, the store), the loop ends this long after the grace of its jobs. */
 const SHUTDOWN_LIMIT_MS = 15_000;
-
-/** How the end of a try is counted; not where another worker has the job by now. */
-const OUTCOMES: Readonly<Record<JobOutcome["kind"], Outcome | undefined>> = {
-  success: "complete",
-  failure: "failed",
-  aborted: "aborted",
-  retry: "retried",
-  released: "retried",
-  lost: undefined,
-};
 
 /**
  * - `running`: claims jobs and runs them; a stop makes it `draining`.

@@ -9,6 +9,7 @@ import type { JobOutcome } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
 import { encodeResult, type ResultRecord, type Serializer } from "./serializer.ts";
 import type { Finish, GiveBack, Settled } from "./store.ts";
+import type { Outcome } from "./tally.ts";
 import { within } from "./telemetry.ts";
 import { log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
@@ -18,6 +19,16 @@ const SLOT_LOCK_MS = 60_000;
 /** What the store did not take is sent again after this, or after `pollDelay` if that is less. */
 const RETRY_MS = 500;
 const NOTHING = new Uint8Array();
+
+/** How the end of a try is counted; not where another worker has the job by now. */
+export const OUTCOMES: Readonly<Record<JobOutcome["kind"], Outcome | undefined>> = {
+  success: "complete",
+  failure: "failed",
+  aborted: "aborted",
+  retry: "retried",
+  released: "retried",
+  lost: undefined,
+};
 
 /** A try that is over. */
 export interface Ended {
