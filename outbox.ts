@@ -59,7 +59,7 @@ export class Outbox {
 
   /** Sends what is waiting, and resolves when all was answered that is under way by then. */
   async drain(): Promise<void> {
-    while (this.#waiting.length > 0) this.#sendNext();
+    for (let left = this.#waiting.length; left > 0; left--) this.#sendNext();
     await Promise.allSettled(Array.from(this.#underWay, ({ sent }) => sent));
   }
 

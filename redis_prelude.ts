@@ -2,9 +2,9 @@
  * What scripts begin with: the names of keys, the clock, and what several of them do. Each gets of
  * that what it uses.
  *
- * The server makes every function of a script anew for each call, and collects it afterwards: that
- * is a good part of the time that a call for one job takes. So keys are joined where they are used,
- * and scripts that are called for every job have what is rarely needed inside of one function.
+ * The server makes every function of a script anew for each call, and collects it afterwards. So
+ * keys are joined where they are used, which also saves a call a key, and scripts that are called for
+ * every job have what is rarely needed inside of one function.
  *
  * A server with full memory looks at a script's first write only, and refuses it if it could need
  * more: so scripts begin with one that cannot, if need be by removing nothing.

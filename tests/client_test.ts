@@ -9,7 +9,7 @@ import {
   SettingsError,
 } from "../mod.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
-import { scenarios, until } from "./_worker.ts";
+import { pause, scenarios, until } from "./_worker.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -268,6 +268,27 @@ scenarios("A client", (scenario) => {
     await pool.close();
     await (await sent).abort().then(() => assert.fail(), () => {});
     await scene.arq.job((await sent).jobId).abort();
+  });
+
+  scenario("is closed though somebody goes on enqueueing", async (scene) => {
+    const pool = await scene.pool();
+    const { store } = pool;
+    const enqueue = store.enqueue.bind(store);
+    store.enqueue = async (...args) => {
+      await pause(5); // so that one or another is always under way
+      return await enqueue(...args);
+    };
+    let isClosed = false;
+    const goOn = async (delayMs: number) => {
+      await pause(delayMs);
+      while (!isClosed) await pool.enqueueJob("f").catch(() => {}); // refused in the end
+    };
+    const producers = [0, 2, 4].map(goOn);
+    await until("all produce", async () => (await scene.arq.queuedJobs()).length > 9);
+    await pool.close();
+    isClosed = true;
+    await Promise.all(producers);
+    await scene.burst({ functions: { f: () => {} } });
   });
 
   scenario("is closed by await using", async (scene) => {

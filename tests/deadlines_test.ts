@@ -63,6 +63,23 @@ describe("Deadlines", () => {
     });
   });
 
+  it("leave a timer behind until they rest, and none for long then", () => {
+    const cleared = mock.method(globalThis, "clearTimeout");
+    try {
+      const deadlines = new Deadlines();
+      const done = deadlines.set(60_000, () => assert.fail("it was done in time"));
+      const calls = () => cleared.mock.callCount();
+      const before = calls();
+      deadlines.rest();
+      assert.equal(calls(), before, "somebody waits");
+      done();
+      deadlines.rest();
+      assert.equal(calls(), before + 1);
+    } finally {
+      cleared.mock.restore();
+    }
+  });
+
   it("may be 300,000 at once", () => {
     withClock((pass) => {
       const deadlines = new Deadlines();
