@@ -274,19 +274,24 @@ scenarios("A client", (scenario) => {
     const pool = await scene.pool();
     const { store } = pool;
     const enqueue = store.enqueue.bind(store);
+    let next = Promise.withResolvers<void>();
     store.enqueue = async (...args) => {
-      await pause(5); // so that one or another is always under way
+      next.resolve();
+      next = Promise.withResolvers();
+      await next.promise; // one is always under way
       return await enqueue(...args);
     };
     let isClosed = false;
-    const goOn = async (delayMs: number) => {
-      await pause(delayMs);
+    const goOn = async () => {
       while (!isClosed) await pool.enqueueJob("f").catch(() => {}); // refused in the end
     };
-    const producers = [0, 2, 4].map(goOn);
+    const first = goOn();
+    await pause(0); // what is enqueued in one tick travels together
+    const producers = [first, goOn()];
     await until("all produce", async () => (await scene.arq.queuedJobs()).length > 9);
     await pool.close();
     isClosed = true;
+    next.resolve();
     await Promise.all(producers);
     await scene.burst({ functions: { f: () => {} } });
   });
