@@ -285,7 +285,10 @@ export interface Store extends AsyncDisposable {
 
   /** Reads what is known of a job; the payload only if `withPayload`. */
   lookUp(queueName: string, jobId: string, withPayload: boolean): Promise<JobSnapshot>;
-  /** Calls back when the job finishes; resolves once nothing can be missed any more. */
+  /**
+   * Calls back when the job finishes; resolves once nothing can be missed any more. The end of an
+   * earlier job with the id may be told still: from node to node of a Cluster it takes its time.
+   */
   onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable>;
   /**
    * Keeps what jobs tell of their progress, and tells those who watch; nothing is done for a job

@@ -311,10 +311,11 @@ export function describeRetrying(name: string, bench: OpenBench): void {
     it("enqueues jobs in place of their results, due at once, as new ones", async () => {
       await using b = await bench();
       const { heard, listener } = recorder();
+      await using _ = await b.store.onFinished("a", listener);
       await end(b, "a", { success: false, lockTailMs: MINUTE_MS });
+      await eventually(() => heard.length > 0, "the old end is told"); // or it may come last
       await b.giveBack(await b.start("b"), { kind: "release", starts: 4 });
       await b.finish(only(await b.claim()), { success: false });
-      await using _ = await b.store.onFinished("a", listener);
       using line = b.store.openWakeLine(b.queue);
       const state = listen(line);
       await b.settle();
@@ -334,8 +335,8 @@ export function describeRetrying(name: string, bench: OpenBench): void {
       assert.deepEqual(texts.sort(), ["again a", "again b"]);
       await b.store.finish(b.queue, claims.map((claim) => endOf(claim, { record: bytes("new") })));
       assert.equal(await b.resultOf("a"), "new");
-      await eventually(() => heard.length > 0, "the new end is told");
-      assert.deepEqual(heard, ["new"]);
+      await eventually(() => heard.length > 1, "the new end is told");
+      assert.deepEqual(heard, ["result of a", "new"]);
     });
 
     it("refuses where the result is another by now, has gone, or the id is in use", async () => {
