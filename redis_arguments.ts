@@ -83,8 +83,9 @@ function grouped(ends: readonly Finish[]): Argument[] {
   return args;
 }
 
-function termsOfEnd({ success, keepMs, lockTailMs }: Finish): string {
-  return `${success ? 1 : 0},${keepMs === "forever" ? "" : keepMs},${lockTailMs}`;
+function termsOfEnd({ lease, success, keepMs, lockTailMs }: Finish): string {
+  const keep = keepMs === "forever" ? "" : keepMs;
+  return `${success ? 1 : 0},${keep},${lockTailMs},${lease.handbacks > 0 ? 1 : 0}`;
 }
 
 /** The arguments of one job that goes back, as `GIVE_BACK` wants them. */

@@ -32,11 +32,12 @@ local has_marks = call('EXISTS', ABORT, paused, left, OPS .. 'watched') > 0
 if has_marks and call('EXISTS', paused, left) > 0 then
   -- The wake-up that made this claim may have been the only one, for a job to come as well.
   if call('EXISTS', paused) == 0 then
-    call('ZREM', LEASES, '')
+    call('DEL', WAKE)
     wake()
   end
   return {now_text, false, call('ZCARD', QUEUE), token}
 end
+call('DEL', WAKE)
 
 local function drop_if_ended(id)
   if call('EXISTS', RESULT .. id) == 0 then return false end
@@ -52,7 +53,6 @@ local MANY, LONG_MEMBER_LENGTH = 20, 100
 local function take_all(ids, scores, suspect)
   local count = #ids
   if count == 0 then return end
-  call('ZREM', LEASES, '')
   local keys = {}
   for i, id in ipairs(ids) do keys[i], keys[count + i] = JOB .. id, STARTS .. id end
   local values = call('MGET', unpack(keys))
@@ -166,7 +166,7 @@ end
 
 local expired = call('ZRANGEBYSCORE', LEASES, '-inf', now_text, 'LIMIT', '0', ARGV[4])
 take_due(#expired > 0 and take_orphans(expired) or {})
-if next_due == now_text then wake() else call('DEL', WAKE) end
+if next_due == now_text then wake() end
 if taken > 0 and tonumber(next_due or lease_end) >= tonumber(lease_end) then next_due = lease_end end
 reply[1], reply[2], reply[3], reply[4] = now_text, next_due, call('ZCARD', QUEUE), token
 return reply

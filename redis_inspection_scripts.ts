@@ -322,6 +322,7 @@ local function trim(key, most)
 end
 trim(OPS .. 'complete', ${MOST_COMPLETE})
 trim(OPS .. 'failed', ${MOST_FAILED})
+try('PEXPIRE', OPS .. 'succeeded', ${QUEUE_KEEP_MS})
 note_queue()
 return problem
 `;

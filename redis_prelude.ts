@@ -90,13 +90,14 @@ local function note_failed(ids)
 end
 
 -- Many jobs succeed and few people look: these only line up here, and are sorted in for who looks.
+-- Reports of workers see to it that the line stays.
 local function note_succeeded(ids)
   if #ids == 0 then return end
   local key, at, entries = OPS .. 'succeeded', format('%.0f:', now), {}
   for i, id in ipairs(ids) do entries[i] = at .. id end
   local length = redis.pcall('RPUSH', key, unpack(entries))
   if type(length) ~= 'number' then return end
-  redis.pcall('PEXPIRE', key, '604800000')
+  if length == #ids then redis.pcall('PEXPIRE', key, '604800000') end
   if length > ${MOST_LINED_UP} then redis.pcall('LTRIM', key, -${MOST_COMPLETE}, -1) end
 end
 

@@ -140,9 +140,9 @@ const FEW = 8;
  *
  * Arguments: "1" if an earlier reply may have been lost; "1" if all who listen do so on this server;
  * the results of all jobs, one behind the other; then groups of jobs with the same token and terms:
- * how many, token, and `success,keep,tail`: 1 for a success, ms to keep the result (empty for ever, 0
- * not at all), ms for which the id stays locked; then per job: id, its member of the leases, and its
- * result's length.
+ * how many, token, and `success,keep,tail,returned`: 1 for a success, ms to keep the result (empty
+ * for ever, 0 not at all), ms for which the id stays locked, 1 if starts have ended in hand-backs;
+ * then per job: id, its member of the leases, and its result's length.
  *
  * Replies a string with "1" for a recorded and "0" for a refused end each; "1" too where this end
  * seems to be recorded already, by an earlier call.
@@ -158,8 +158,10 @@ local untouched = {}
 local records, start, at = ARGV[4], 1, 5
 while at < #ARGV do
   local token, jobs = ARGV[at + 1], tonumber(ARGV[at])
-  local success, keep, tail = string.match(ARGV[at + 2], '(.*),(.*),(.*)')
-  local group = { token = token, success = success == '1', keep = keep, tail = tail }
+  local success, keep, tail, returned = string.match(ARGV[at + 2], '(.*),(.*),(.*),(.*)')
+  local group = {
+    token = token, success = success == '1', keep = keep, tail = tail, returned = returned == '1',
+  }
   at = at + 3
   for i = at, at + 3 * jobs - 1, 3 do
     local id, stop = ARGV[i], start + ARGV[i + 2]
@@ -197,8 +199,13 @@ for n, id in ipairs(ids) do
     seen[id] = true
     accepted[#accepted + 1] = n
     released[#released + 1] = members[n]
-    gone[g + 1], gone[g + 2], gone[g + 3] = locks_of[n], STARTS .. id, HANDBACKS .. id
-    g = g + 3
+    gone[g + 1], gone[g + 2] = locks_of[n], STARTS .. id
+    g = g + 2
+    -- Deleting what is hardly ever there costs as much as deleting what is.
+    if group.returned or not is_ours then
+      g = g + 1
+      gone[g] = HANDBACKS .. id
+    end
     if is_anew then has_new = true
     else
       g = g + 1

@@ -69,8 +69,8 @@ export interface ClaimReply {
 
 /** The end of a claimed job, to be recorded. */
 export interface Finish {
-  /** What shows that the job is ours. */
-  readonly lease: Lease;
+  /** What shows that the job is ours, and was told with it. */
+  readonly lease: Claim;
   /** Whether the job succeeded: only a success may come after the lease was lost. */
   readonly success: boolean;
   /** The encoded result. */

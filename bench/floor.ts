@@ -1,5 +1,5 @@
 import { createPool } from "../mod.ts";
-import type { Lease } from "../store.ts";
+import type { Claim } from "../store.ts";
 import type { Contender } from "./contender.ts";
 
 const PREFIX = "bench-floor:";
@@ -12,7 +12,7 @@ const HOUR_MS = 3_600_000;
 export async function floor(url: string): Promise<Contender> {
   const client = await createPool(url, { prefix: PREFIX });
   const { store } = client;
-  const finish = (leases: readonly Lease[]) =>
+  const finish = (leases: readonly Claim[]) =>
     store.finish(
       QUEUE,
       leases.map((lease) => ({

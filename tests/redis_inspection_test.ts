@@ -197,6 +197,19 @@ describe("What operators see", () => {
     assert.match(String(await site.raw.call("LINDEX", site.ops("succeeded"), -1)), /^\d{13}:a$/);
   });
 
+  it("keeps what has succeeded for a week after the last report", async () => {
+    await using site = await Site.open();
+    const key = site.ops("succeeded");
+    const days = async () => Math.round(Number(await site.raw.call("PTTL", key)) / DAY_MS);
+    await site.store.enqueue(site.queue, [newJob("a")], DAY_MS);
+    const { claims } = await site.store.claim(site.queue, "h", 1, 30_000);
+    await site.store.finish(site.queue, claims.map((claim) => endOf(claim)));
+    assert.equal(await days(), 7);
+    await site.raw.call("PEXPIRE", key, DAY_MS);
+    await site.report();
+    assert.equal(await days(), 7);
+  });
+
   it("shows what has succeeded also where something else stands in its way", async () => {
     await using site = await Site.open();
     await site.raw.call("SET", site.ops("succeeded"), "no list");

@@ -149,6 +149,26 @@ describe("Redis protocol, claim", () => {
     assert.equal(await s.score("a"), "5000");
   });
 
+  it("forgets hand-backs with the end, also those that the one who ends it was not told of", async () => {
+    await using s = await Scene.open();
+    const early = await s.start("a");
+    await s.store.giveBack(s.queue, [{ lease: early, kind: "release", starts: 1 }]);
+    const told = only(await s.claim());
+    assert.equal(told.handbacks, 1);
+    await s.finish(told);
+    assert.equal(await s.call("EXISTS", s.key("handbacks:a")), 0);
+
+    const late = await s.start("b");
+    await s.call("DEL", s.key("in-progress:b"));
+    await s.call("ZADD", s.queue, 5, "b");
+    await s.call("ZADD", s.leases, 5, `${late.score}:b`);
+    await s.store.giveBack(s.queue, [{ lease: only(await s.claim()), kind: "release", starts: 2 }]);
+    assert.equal(await s.call("GET", s.key("handbacks:b")), "1");
+    await s.claim();
+    assert.deepEqual(await s.finish(late), ["done"]);
+    assert.equal(await s.call("EXISTS", s.key("handbacks:b")), 0);
+  });
+
   it("heals leases that a clock set back left far in the future (rule 9)", async () => {
     await using s = await Scene.open();
     const claim = await s.start("a");
