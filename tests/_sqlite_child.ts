@@ -75,9 +75,13 @@ function idle(): Promise<void> {
   return work({ onStartup: () => void setTimeout(measure, 1_500) });
 }
 
-/** Works as `work` does, but loses no lease however late it is. */
+/** Works as `work` does, from when it says so, and leaves time for others; loses no lease however late it is. */
 function share(): Promise<void> {
-  return work({ lease: LONG_MS });
+  const slowly = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    return crypto.randomUUID();
+  };
+  return work({ functions: { work: slowly }, lease: LONG_MS, onStartup: () => print("ready") });
 }
 
 /** Enqueues jobs until that fails; prints the ids and then the error. */

@@ -25,6 +25,7 @@ function ask(server: Pick<RedisServer, "port" | "socketPath">, command: string):
     : connect({ port: server.port, host: "127.0.0.1" });
   socket.setTimeout(5_000, () => socket.destroy(new Error(`No reply to ${command}`)));
   socket.on("error", reject);
+  socket.on("close", () => reject(new Error(`${command} was not answered`))); // its server has gone
   socket.on("connect", () => socket.write(`${command}\r\n`));
   socket.on("data", (chunk) => {
     resolve(chunk.toString());
