@@ -5,7 +5,7 @@ import type { RedisServer } from "../_redis.ts";
 import { readLedger } from "./ledger.ts";
 import { COMMANDS, type FaultyProxy } from "./proxy.ts";
 import type { Random } from "./random.ts";
-import type { Workers } from "./workers.ts";
+import type { Life, Workers } from "./workers.ts";
 
 /** What faults are done to. */
 export interface Scene {
@@ -25,6 +25,13 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** Waits until a worker begins a job, for a second at most. */
+async function untilItBegins({ path, process }: Life): Promise<void> {
+  const countStarts = () => readLedger(path).starts.length;
+  const before = countStarts();
+  for (let i = 0; i < 100 && !process.hasExited && countStarts() === before; i++) await pause(10);
+}
+
 /** Faults of worker processes. */
 export function workerFaults(scene: Scene): Readonly<Record<string, Fault>> {
   const { workers, random, leaseMs } = scene;
@@ -33,10 +40,13 @@ export function workerFaults(scene: Scene): Readonly<Record<string, Fault>> {
     return free.length > 0 ? random.pick(free) : undefined;
   };
   return {
-    kill: () => {
+    kill: async () => {
       const life = victim();
-      if (life) workers.kill(life);
-      return Promise.resolve(`SIGKILL of ${life?.name}`);
+      if (!life) return "nobody to kill";
+      await untilItBegins(life); // a job should be in its hands
+      if (life.process.hasExited) return `${life.name} was gone already`;
+      workers.kill(life);
+      return `SIGKILL of ${life.name}`;
     },
     stop: async () => {
       const life = victim();
