@@ -255,17 +255,17 @@ scenarios("A job handle", (scenario) => {
     const seen: string[] = [];
     const gate = new Gate();
     const live = async (ctx: JobContext) => {
-      if (ctx.jobTry === 1) throw new Retry({ defer: 200 });
+      if (ctx.jobTry === 1) throw new Retry({ defer: 500 });
       await gate.pass();
     };
     const job = scene.arq.job("life");
     const note = async () => void seen.push(await job.status());
     await note();
-    await scene.arq.enqueueJob("live", [], { jobId: "life", deferBy: 150 });
+    await scene.arq.enqueueJob("live", [], { jobId: "life", deferBy: 500 });
     await note();
     await until("its time", async () => await job.status() === "queued");
     await note();
-    const { worker } = scene.start({ functions: { live }, keepResult: 100 });
+    const { worker } = scene.start({ functions: { live }, keepResult: 1_000 });
     await until(
       "its retry",
       async () => worker.jobsRetried === 1 && await job.status() !== "in_progress",

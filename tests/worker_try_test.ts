@@ -79,7 +79,7 @@ scenarios("A job that expires", (scenario) => {
   scenario("runs to its end if it was started in time", async (scene) => {
     const gate = new Gate();
     scene.start({ functions: { wait: () => gate.pass() } });
-    const job = await scene.arq.enqueueJob("wait", [], { jobId: "started", expires: 80 });
+    const job = await scene.arq.enqueueJob("wait", [], { jobId: "started", expires: 400 });
     await gate.reached();
     await until("its expiry", async () => !(await scene.keys()).includes("job:started"));
     gate.open();
@@ -90,9 +90,9 @@ scenarios("A job that expires", (scenario) => {
     let runs = 0;
     const again = () => {
       runs++;
-      throw new Retry({ defer: 150 });
+      throw new Retry({ defer: 600 });
     };
-    const job = await scene.arq.enqueueJob("again", [], { expires: 100 });
+    const job = await scene.arq.enqueueJob("again", [], { expires: 400 });
     await scene.burst({ functions: { again } });
     assert.equal(runs, 1);
     assert.match((await failureOf(job)).message, /expired$/);
