@@ -21,6 +21,7 @@ import {
 import type { Script } from "./redis_prelude.ts";
 import type { RawClient, RedisTarget } from "./redis_settings.ts";
 import { checkTls } from "./redis_tls.ts";
+import { completeTracingChannels } from "./redis_tracing.ts";
 import { sleep } from "./sleep.ts";
 
 /** An argument of a Redis command. */
@@ -288,6 +289,7 @@ export class RedisConnection {
   }
 
   #makeClient(): RawClient {
+    completeTracingChannels();
     const { minDelayMs, maxDelayMs } = this.#target;
     const client = this.#factory((retries, cause) =>
       this.#established.has(client) ? backoff(retries, minDelayMs, maxDelayMs) : cause

@@ -88,6 +88,7 @@ const ROOMS = [
   "redis_connection",
   "redis_dsn",
   "redis_tls",
+  "redis_tracing",
   "redis_errors",
   "redis_settings",
   "redis_event_scripts",
