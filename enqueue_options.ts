@@ -83,17 +83,19 @@ export function checkEnqueueOptions(
   if (deferUntil !== undefined && deferBy !== undefined) {
     throw new TypeError("deferUntil and deferBy exclude each other; give one of them");
   }
-  for (const [key, value] of Object.entries({ jobId, queueName })) {
-    if (value !== undefined && (typeof value !== "string" || value === "")) {
-      throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
-    }
-  }
+  checkText("jobId", jobId);
+  checkText("queueName", queueName);
   if (jobTry !== undefined && !isCount(jobTry)) {
     throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
   }
   if (kwargs !== undefined && !isPlainObject(kwargs)) {
     throw new TypeError(`kwargs must be a plain object, got ${show(kwargs)}`);
   }
+}
+
+function checkText(key: string, value: unknown): void {
+  if (value === undefined || (typeof value === "string" && value !== "")) return;
+  throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
 }
 
 /** Also one of another realm: its class has no further one above it. */
