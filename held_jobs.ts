@@ -105,10 +105,11 @@ export class HeldJobs implements Disposable {
   watchWaiting(): void {
     const [next] = this.#waiting;
     if (next === undefined) return;
+    const delay = next.since + WAIT_MS - performance.now();
     this.#waitTimer ??= setTimeout(() => {
       this.#waitTimer = undefined;
       this.#onBlocked();
-    }, next.since + WAIT_MS - performance.now());
+    }, Math.max(0, delay));
   }
 
   /** From now on a job does not run any more; it is held until its end is recorded. */

@@ -191,14 +191,16 @@ scenarios("Taking jobs ahead", (scenario) => {
     const gate = new Gate();
     const { returned } = watchCalls(scene);
     const functions = { quick: () => {}, wait: (ctx: JobContext) => gate.pass(ctx.signal) };
-    const jobs = await enqueue(scene, ...times(200, "quick"), "wait", ...times(60, "quick"));
+    await enqueue(scene, ...times(200, "quick"), "wait", ...times(60, "quick"));
     const settings = { connection: scene.arq, maxJobs: 1, jobCompletionWait: 0 };
     const { worker, ended } = scene.start({ functions, ...settings });
     await gate.reached();
+    const before = returned.length; // on a busy machine some have waited for too long, and run since
     await worker.close();
     await ended;
-    assert.ok(returned.length > 1, "it had taken some ahead");
-    const states = await Promise.all(jobs.slice(200).map((job) => job.status()));
+    const returnedByStop = returned.slice(before);
+    assert.ok(returnedByStop.length > 1, "it had taken some ahead");
+    const states = await Promise.all(returnedByStop.map((id) => scene.arq.job(id).status()));
     assert.deepEqual([...new Set(states)], ["queued"]);
     gate.open();
     await scene.burst({ functions });
