@@ -25,7 +25,7 @@ import {
 import { newJobId } from "./job_ids.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
-import { type Chunk, Outbox } from "./outbox.ts";
+import { Outbox, settleChunks } from "./outbox.ts";
 import { checkPoolOptions, type Connection, type PoolOptions } from "./pool_options.ts";
 import { checkJobId, checkQueueName, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
 import {
@@ -256,7 +256,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       return { job, queueName };
     });
     const places = pending.map(({ job, queueName }) => this.#outbox.submitOfList(queueName, job));
-    const { created, cause } = await settle(new Set(places.map(({ chunk }) => chunk)));
+    const { created, cause } = await settleChunks(new Set(places.map(({ chunk }) => chunk)));
     const isNew = places.map(({ chunk, index }) => created.get(chunk)?.[index]);
     sending?.conclude(isNew.map((created) => outcomeOf(created, cause)));
     if (cause) {
@@ -457,20 +457,6 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
 function outcomeOf(isNew: boolean | undefined, cause: unknown): PromiseSettledResult<boolean> {
   if (isNew === undefined) return { status: "rejected", reason: cause };
   return { status: "fulfilled", value: isNew };
-}
-
-/** Waits for the answers to all chunks; tells which of their jobs are new, and the first failure. */
-async function settle(chunks: Iterable<Chunk>) {
-  const created = new Map<Chunk, readonly boolean[]>();
-  let cause: Error | undefined;
-  await Promise.all(Array.from(chunks, async (chunk) => {
-    try {
-      created.set(chunk, await chunk.sent);
-    } catch (error) {
-      cause ??= error as Error;
-    }
-  }));
-  return { created, cause };
 }
 
 function checkRequest<T extends { readonly name: string }>(request: T): T {

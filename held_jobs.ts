@@ -105,11 +105,10 @@ export class HeldJobs implements Disposable {
   watchWaiting(): void {
     const [next] = this.#waiting;
     if (next === undefined) return;
-    const delay = next.since + WAIT_MS - performance.now();
     this.#waitTimer ??= setTimeout(() => {
       this.#waitTimer = undefined;
       this.#onBlocked();
-    }, Math.max(0, delay));
+    }, Math.max(0, next.since + WAIT_MS - performance.now()));
   }
 
   /** From now on a job does not run any more; it is held until its end is recorded. */

@@ -23,6 +23,14 @@ export interface Place {
   readonly index: number;
 }
 
+/** How chunks have ended. */
+export interface Settlement {
+  /** Which jobs are new, of each chunk that was answered. */
+  readonly created: ReadonlyMap<Chunk, readonly boolean[]>;
+  /** The first failure, if there was one. */
+  readonly cause: Error | undefined;
+}
+
 interface OpenChunk extends Chunk, Bagged {
   readonly jobs: NewJob[];
   readonly queueName: string;
@@ -102,4 +110,18 @@ export class Outbox {
     }
     this.#underWay.delete(chunk);
   }
+}
+
+/** Waits for the answers to all chunks; tells which of their jobs are new, and the first failure. */
+export async function settleChunks(chunks: Iterable<Chunk>): Promise<Settlement> {
+  const created = new Map<Chunk, readonly boolean[]>();
+  let cause: Error | undefined;
+  await Promise.all(Array.from(chunks, async (chunk) => {
+    try {
+      created.set(chunk, await chunk.sent);
+    } catch (error) {
+      cause ??= error as Error;
+    }
+  }));
+  return { created, cause };
 }

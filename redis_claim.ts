@@ -37,7 +37,7 @@ if has_marks and call('EXISTS', paused, left) > 0 then
   end
   return {now_text, false, call('ZCARD', QUEUE), token}
 end
-call('DEL', WAKE)
+call('DEL', WAKE) -- whoever is to be woken for what this claim leaves is woken at its end
 
 local function drop_if_ended(id)
   if call('EXISTS', RESULT .. id) == 0 then return false end

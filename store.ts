@@ -69,7 +69,7 @@ export interface ClaimReply {
 
 /** The end of a claimed job, to be recorded. */
 export interface Finish {
-  /** What shows that the job is ours, and was told with it. */
+  /** What shows that the job is ours, and how often it was handed back before. */
   readonly lease: Claim;
   /** Whether the job succeeded: only a success may come after the lease was lost. */
   readonly success: boolean;

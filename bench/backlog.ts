@@ -13,7 +13,7 @@ const ROUNDS = QUICK ? 3 : 11;
 /**
  * Rounds that count for nothing. The runtime compiles what is hot; and with the 1,048,577th key, of a
  * job or a result, Redis makes room for a million more: while each command moves a part of the table,
- * for some 50,000 jobs, jobs run at less than half the rate. That is over before the first round.
+ * for some 40,000 jobs, jobs run at less than half the rate. That is over before the first round.
  */
 const WARM_UPS = QUICK ? 1 : 12;
 const CHUNK = 10_000;
