@@ -317,6 +317,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       return;
     }
     if (wakeUps === this.#wakeUps) this.#mayHaveWork = false;
+    if (reply.wasRepeated) this.#holders.doubt(this.#holders.own);
     this.#onReply(reply);
   }
 

@@ -8,6 +8,7 @@ import {
   type ExistingClient,
   existingClientKind,
   makeClient,
+  NO_SILENT_REPEATS,
   type RawClient,
   type RedisSettings,
   resolveRedisSettings,
@@ -48,7 +49,7 @@ export function openStore(
   const target = { ...resolveRedisSettings({}), kind, address: "the given client's server" };
   return new RedisStore(
     target,
-    () => given.duplicate() as RawClient,
+    () => given.duplicate(NO_SILENT_REPEATS) as RawClient,
     prefix ?? DEFAULT_PREFIX,
     given,
   );

@@ -51,6 +51,12 @@ export type ClientFactory = (
   reconnect: (retries: number, cause: Error) => number | Error,
 ) => RawClient;
 
+/** Who listens on a channel. */
+interface Subscription {
+  readonly channel: string;
+  readonly onMessage: (message: Uint8Array) => void;
+}
+
 /** One connection, replaced when the server stops answering on it. */
 export class RedisConnection {
   readonly #factory: ClientFactory;
@@ -59,6 +65,7 @@ export class RedisConnection {
   readonly #reconnectListeners: Set<() => void> = new Set();
   readonly #established: WeakSet<RawClient> = new WeakSet();
   readonly #connects: WeakMap<RawClient, Promise<unknown>> = new WeakMap();
+  readonly #subscriptions: Set<Subscription> = new Set();
   #client: RawClient | undefined;
   #closed = false;
   #lastError: unknown;
@@ -81,15 +88,19 @@ export class RedisConnection {
     return this.#client !== undefined && this.#established.has(this.#client);
   }
 
+  /** Whether it was closed, by whoever owns it. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   /**
    * Connects, trying again as the settings say.
    *
    * @throws {QueueConnectionError} when the attempts are used up, or at once where another attempt
-   * cannot help (a wrong password, a missing permission, no Redis).
+   * cannot help (a wrong password, a missing permission, no Redis), or if it is closed.
    */
   async connect(signal?: AbortSignal): Promise<void> {
     const { connRetries, connRetryDelayMs } = this.#target;
-    this.#closed = false;
     for (let attempt = 0;; attempt++) {
       signal?.throwIfAborted();
       try {
@@ -108,7 +119,12 @@ export class RedisConnection {
     }
   }
 
-  /** Calls back whenever a lost connection is there again. */
+  /** Lets it be used once more after it was closed. */
+  reopen(): void {
+    this.#closed = false;
+  }
+
+  /** Calls back whenever a lost connection is there again; on a Cluster, one to any of the nodes. */
   onReconnect(listener: () => void): Disposable {
     this.#reconnectListeners.add(listener);
     return { [Symbol.dispose]: () => void this.#reconnectListeners.delete(listener) };
@@ -171,29 +187,24 @@ export class RedisConnection {
     channel: string,
     listener: (message: Uint8Array) => void,
   ): Promise<AsyncDisposable> {
-    const { client } = this;
-    let isWanted = true;
     const onMessage = (message: Uint8Array) => {
-      if (isWanted) listener(message);
+      if (this.#subscriptions.has(subscription)) listener(message);
     };
-    const end = () => {
-      isWanted = false;
-      if (this.#closed || !client.isOpen) return Promise.resolve();
-      client.unsubscribe(channel, onMessage, true).catch(() => {}); // It is gone by itself.
-      return Promise.resolve();
-    };
-    const { promise: silence, reject } = Promise.withResolvers<never>();
-    const done = this.#deadlines.set(this.#target.timeoutMs, () => reject(new NoReplyError()));
-    const subscribed = client.subscribe(channel, onMessage, true);
+    const subscription = { channel, onMessage };
+    this.#subscriptions.add(subscription);
     try {
-      await Promise.race([subscribed, silence]);
-      return { [Symbol.asyncDispose]: end };
+      await this.#subscribe(subscription);
     } catch (error) {
-      subscribed.then(end, () => {});
+      this.#subscriptions.delete(subscription);
       throw this.#explain(error);
-    } finally {
-      done();
     }
+    return {
+      [Symbol.asyncDispose]: () => {
+        this.#subscriptions.delete(subscription);
+        this.#unsubscribe(this.#client, subscription);
+        return Promise.resolve();
+      },
+    };
   }
 
   /** Closes the connection at once; what is under way is rejected. */
@@ -228,6 +239,11 @@ export class RedisConnection {
   }
 
   #send(args: readonly Argument[], key: string | undefined, timeoutMs: number): Promise<Reply> {
+    return this.#ask((client) => sendTo(client, this.#target.kind, args, key), timeoutMs);
+  }
+
+  /** Asks the client of the moment; one that is silent, or has given up, is replaced. */
+  #ask<T>(question: (client: RawClient) => Promise<T>, timeoutMs: number): Promise<T> {
     return new Promise((resolve, reject) => {
       // A client that was handed in may have a strategy that gives up; a worker never does.
       if (this.isConnected && !this.client.isOpen) this.#replace(this.client);
@@ -236,7 +252,7 @@ export class RedisConnection {
         reject(new NoReplyError());
         this.#replace(client);
       });
-      const onReply = (reply: Reply) => {
+      const onReply = (reply: T) => {
         done();
         resolve(reply);
       };
@@ -245,11 +261,25 @@ export class RedisConnection {
         reject(error);
       };
       try {
-        sendTo(client, this.#target.kind, args, key).then(onReply, onError);
+        question(client).then(onReply, onError);
       } catch (error) {
         onError(error);
       }
     });
+  }
+
+  /** Does nothing where the client has this subscription. */
+  #subscribe(subscription: Subscription): Promise<void> {
+    const { channel, onMessage } = subscription;
+    return this.#ask(async (client) => {
+      await client.subscribe(channel, onMessage, true);
+      if (!this.#subscriptions.has(subscription)) this.#unsubscribe(client, subscription);
+    }, this.#target.timeoutMs);
+  }
+
+  #unsubscribe(client: RawClient | undefined, { channel, onMessage }: Subscription): void {
+    if (this.#closed || !client?.isOpen) return;
+    client.unsubscribe(channel, onMessage, true).catch(() => {}); // It is gone by itself.
   }
 
   async #connectOnce(signal: AbortSignal | undefined): Promise<void> {
@@ -271,6 +301,7 @@ export class RedisConnection {
   }
 
   async #connectClient(silence: Promise<never>): Promise<void> {
+    if (this.#closed) throw new NoReplyError();
     const client = this.#makeClient();
     this.#client = client;
     this.#lastError = undefined;
@@ -283,7 +314,9 @@ export class RedisConnection {
       await Promise.race([ready, silence, refusal]);
     } catch (error) {
       this.#destroy(client);
-      throw error;
+      // A Sentinel's client gives its reasons on the way, and says in the end that there is none.
+      const isSummary = this.#target.kind === "sentinel" && !(error instanceof NoReplyError);
+      throw isSummary ? this.#lastError ?? error : error;
     }
     this.#established.add(client);
   }
@@ -301,13 +334,20 @@ export class RedisConnection {
         logger.warn("{reason}, connecting again", { reason: this.#explain(error).message });
       }
     });
-    client.on("ready", () => {
-      if (this.#client !== client || !this.#established.has(client)) return;
-      this.#isLost = false;
-      this.#lastError = undefined;
-      for (const listener of this.#reconnectListeners) listener();
-    });
+    const onReady = () => void this.#onReady(client).catch((error) => this.#lastError = error);
+    if (this.#target.kind === "cluster") onNodesReady(client, onReady);
+    else client.on("ready", onReady);
     return client;
+  }
+
+  /** Tells of a connection that is there again, once it hears what its predecessor has heard. */
+  async #onReady(client: RawClient): Promise<void> {
+    await this.#connects.get(client);
+    if (this.#client !== client || !this.#established.has(client)) return;
+    this.#isLost = false;
+    this.#lastError = undefined;
+    await Promise.all(Array.from(this.#subscriptions, (each) => this.#subscribe(each)));
+    for (const listener of this.#reconnectListeners) listener();
   }
 
   /** A connection without answers is given up; what else waits on it is repeated on the next. */
@@ -360,6 +400,14 @@ class NoReplyError extends Error {
   constructor(readonly limitMs?: number) {
     super();
   }
+}
+
+/** A Cluster's client tells of its nodes alone; it has new ones all the time, which miss nothing. */
+function onNodesReady(client: RawClient, onReady: () => void): void {
+  const lost = new Set<unknown>();
+  client.on("connect", onReady);
+  client.on("node-reconnecting", (node) => lost.add(node));
+  client.on("node-ready", (node) => lost.delete(node) && onReady());
 }
 
 function commandOf(

@@ -3,14 +3,18 @@
  * channel.
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import { Bag, type Bagged } from "./bag.ts";
 import type { RedisConnection } from "./redis_connection.ts";
 import { doneChannel, newsChannel } from "./redis_keys.ts";
 import type { FinishListener, JobNews, NewsListener, ProgressReport } from "./store.ts";
 
+const logger = getLogger(["arq", "redis"]);
 /** An id may begin with what is a byte order mark elsewhere. */
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const NOTHING = new Uint8Array();
+/** So often it is tried whether the connection still hears; what is silent would wait for ever. */
+const TRIAL_MS = 5_000;
 
 /** Called with what a message says of one job; without any field where messages may have been missed. */
 type Listener = (news: Uint8Array, fields: readonly string[]) => void;
@@ -32,6 +36,7 @@ export class RedisNews {
   readonly #connect: () => Promise<RedisConnection>;
   readonly #lines: Map<string, Line> = new Map();
   #connection: Promise<RedisConnection> | undefined;
+  #trials: ReturnType<typeof setInterval> | undefined;
 
   /** Takes the key prefix, and what opens the connection when the first one wants to listen. */
   constructor(prefix: string, connect: () => Promise<RedisConnection>) {
@@ -58,6 +63,7 @@ export class RedisNews {
   reset(): void {
     this.#lines.clear();
     this.#connection = undefined;
+    clearInterval(this.#trials);
   }
 
   async #join(
@@ -104,8 +110,11 @@ export class RedisNews {
     const connect = async () => {
       try {
         const connection = await this.#connect();
-        // It lasts as long as the connection does.
+        // Both last as long as the connection does.
         connection.onReconnect(() => this.#tellOfGap());
+        if (!connection.isClosed) {
+          this.#trials = setInterval(() => void this.#tryLine(connection), TRIAL_MS);
+        }
         return connection;
       } catch (error) {
         this.#connection = undefined;
@@ -113,6 +122,18 @@ export class RedisNews {
       }
     };
     return this.#connection ??= connect();
+  }
+
+  /** Subscribes to what nobody sends: a connection that does not answer to that is replaced. */
+  async #tryLine(connection: RedisConnection): Promise<void> {
+    try {
+      const channel = doneChannel(this.#prefix, "");
+      await using _ = await connection.subscribe(channel, () => {});
+    } catch (error) {
+      logger.debug("the connection for news does not answer: {reason}", {
+        reason: (error as Error).message,
+      });
+    }
   }
 
   #tellOfGap(): void {

@@ -33,7 +33,7 @@ const ENQUEUE = String.raw`
 local LAST_INSTANT, SLOT_LATE = 8.64e15, 60000
 local extra, again, nonce = tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local nonce_key = prefix .. 'nonce:' .. nonce
-if again and nonce ~= '' then
+if nonce ~= '' then
   local replies = call('GET', nonce_key)
   if replies then return replies end
 end

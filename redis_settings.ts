@@ -357,6 +357,12 @@ function addressOf(
 
 type ClientOptions = RedisClientOptions<RedisModules, RedisFunctions, RedisScripts, 2>;
 
+/**
+ * A Sentinel's client sends a command again by itself when the connection was lost, and tells nobody.
+ * Whoever sends it again must know, since it may have taken effect.
+ */
+export const NO_SILENT_REPEATS = { maxCommandRediscovers: 0 } as const;
+
 /** A client of `@redis/client`, as far as this library uses one of any kind. */
 export interface RawClient {
   readonly isOpen: boolean;
@@ -384,6 +390,7 @@ export function makeClient(
   const [first] = target.nodes;
   if (target.kind === "sentinel") {
     return createSentinel({
+      ...NO_SILENT_REPEATS,
       name: target.sentinelMaster,
       sentinelRootNodes: [...target.nodes],
       nodeClientOptions: node,
@@ -428,8 +435,8 @@ function nodeOptions(
 
 /** A client of `@redis/client` that the program has already: single, Sentinel or Cluster. */
 export interface ExistingClient {
-  /** Makes a further client with the same options; the given one is never written to. */
-  duplicate(): unknown;
+  /** Makes a further client with the same options but `changes`; the given one is never written to. */
+  duplicate(changes?: object): unknown;
   /** Sends a command. */
   sendCommand(...args: never[]): unknown;
 }

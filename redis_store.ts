@@ -103,6 +103,7 @@ export class RedisStore implements Store {
 
   connect(signal?: AbortSignal): Promise<void> {
     this.#closed = false;
+    this.#commands.reopen();
     return this.#commands.connect(signal);
   }
 
@@ -177,7 +178,12 @@ export class RedisStore implements Store {
     suspects?: SuspectRule,
   ): Promise<ClaimReply> {
     const args = claimArguments({ holder, limit, leaseMs, suspects });
-    return await this.#readClaims(queueName, await this.#run(scripts.claim, queueName, () => args));
+    let wasRepeated = false;
+    const reply = await this.#run(scripts.claim, queueName, (again) => {
+      wasRepeated ||= again;
+      return args;
+    });
+    return { ...await this.#readClaims(queueName, reply), wasRepeated };
   }
 
   async #readClaims(queueName: string, reply: Reply): Promise<ClaimReply> {

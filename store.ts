@@ -65,6 +65,8 @@ export interface ClaimReply {
   readonly nextDueMs: number | undefined;
   /** How many jobs the queue holds, running and deferred ones included. */
   readonly queued: number;
+  /** Whether the reply to an earlier attempt was lost, which may have taken jobs that nobody knows of. */
+  readonly wasRepeated?: boolean;
 }
 
 /** The end of a claimed job, to be recorded. */
