@@ -49,13 +49,30 @@ export interface LogReport {
 }
 
 /** What a process tells. */
-export type Report = End | LogReport | {
-  readonly kind: "progress";
-  /** As `encodeProgress` writes it. */
-  readonly record: Uint8Array;
-};
+export type Report =
+  | End
+  | LogReport
+  | {
+    readonly kind: "progress";
+    /** As `encodeProgress` writes it. */
+    readonly record: Uint8Array;
+  }
+  /** It has started: it ignores signals that tell programs to end, and begins the job it is given. */
+  | { readonly kind: "ready" };
 
-const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>(["end", "retry", "log", "progress"]);
+const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>([
+  "end",
+  "retry",
+  "log",
+  "progress",
+  "ready",
+]);
+
+/**
+ * Signals that tell programs to end. A terminal sends them to a worker and to all that it has
+ * started, as many supervisors do: the worker heeds them, and its processes leave that to it.
+ */
+export const END_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const satisfies readonly string[];
 
 const MARK_SIZE = 8;
 const HEADER_SIZE = MARK_SIZE + 8;

@@ -2,15 +2,18 @@
  * The program that a process of the pool runs: it calls a module's functions as it is told.
  *
  * A thread of its own reads standard input, whatever the function does meanwhile: a function that
- * never gives way must not outlive the worker, whose end closes standard input.
+ * never gives way must not outlive the worker, whose end closes standard input. Signals that tell
+ * programs to end are ignored: they reach the worker as well, which may let the job end.
  * @module
  */
 import { writeSync } from "node:fs";
+import process from "node:process";
 import { Worker as Thread } from "node:worker_threads";
 import { JobExecutionFailed } from "./errors.ts";
 import { type IsolatedContext, type JobLogger, Retry } from "./functions.ts";
 import {
   encodeFrame,
+  END_SIGNALS,
   FrameReader,
   type JobFacts,
   type Order,
@@ -64,8 +67,9 @@ for (;;) {
   process.kill(process.pid, "SIGKILL");
 }`;
 
-/** Carries orders out until the process is ended. */
+/** Carries orders out until standard input ends, or the process is killed. */
 export function serve(options: ChildOptions): void {
+  for (const signal of END_SIGNALS) process.on(signal, () => {});
   const reader = new FrameReader(options.mark);
   const child = new Child(options);
   const thread = new Thread(READER, { eval: true });
@@ -78,6 +82,7 @@ export function serve(options: ChildOptions): void {
   thread.on("error", (error) => {
     throw error; // Nothing can be heard any more: the process ends with this error.
   });
+  child.tell({ kind: "ready" });
 }
 
 /** Runs one job at a time. */
@@ -102,7 +107,7 @@ class Child {
       const end = { ...job, a: [], k: {}, s, r, st: 0, ft: 0, q: facts.queueName, id: facts.jobId };
       return { kind: "end", record: encodeResult(end, jobSerializer) };
     };
-    const tell = (report: Report) => this.#tell(report);
+    const tell = (report: Report) => this.tell(report);
     const log: Log = (level, message, properties) => {
       const { jobId } = facts;
       tell({ kind: "log", jobId, functionName: job.f, level, message, properties });
@@ -130,7 +135,7 @@ class Child {
   }
 
   /** At once, whatever the function does next. */
-  #tell(report: Report): void {
+  tell(report: Report): void {
     const frame = encodeFrame(this.#options.mark, report);
     for (let sent = 0; sent < frame.length;) sent += writeSome(frame.subarray(sent));
   }

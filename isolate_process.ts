@@ -11,6 +11,7 @@ import type { JobMeta } from "./functions.ts";
 import {
   encodeFrame,
   type End,
+  END_SIGNALS,
   FrameReader,
   isReport,
   type LogReport,
@@ -46,7 +47,7 @@ const LAST_LINES = 10;
 interface Call {
   readonly ctx: JobMeta;
   readonly onProgress: (record: Uint8Array) => void;
-  resolve(end: End): void;
+  resolve(end: End | undefined): void;
   reject(error: unknown): void;
 }
 
@@ -59,6 +60,7 @@ export class IsolateProcess {
   readonly #mark: string;
   readonly #subprocess: Subprocess;
   #call: Call | undefined;
+  #isReady = false;
   #isEnding = false;
   #hasEnded = false;
   #printed = "";
@@ -73,7 +75,8 @@ export class IsolateProcess {
     this.ended = this.#subprocess.ended.then(async (how) => {
       this.#hasEnded = true;
       if (this.#call) await atMost(LAST_WORDS_MS, outputs);
-      this.#fail(`ended with ${how} before the job did`);
+      if (!this.#isReady && END_SIGNALS.some((signal) => signal === how)) this.#giveBack();
+      else this.#fail(`ended with ${how} before the job did`);
     });
   }
 
@@ -87,13 +90,16 @@ export class IsolateProcess {
     return this.#call !== undefined;
   }
 
-  /** Has it run a job; `ctx` tells of its abort, `onProgress` takes how far it is. */
+  /**
+   * Has it run a job; `ctx` tells of its abort, `onProgress` takes how far it is. Resolves to
+   * undefined if the job has not begun, since a signal ended the process while it started.
+   */
   async run(
     order: Order & { readonly kind: "run" },
     ctx: JobMeta,
     onProgress: (record: Uint8Array) => void,
-  ): Promise<End> {
-    const { promise, resolve, reject } = Promise.withResolvers<End>();
+  ): Promise<End | undefined> {
+    const { promise, resolve, reject } = Promise.withResolvers<End | undefined>();
     this.jobs++;
     this.#call = { ctx, onProgress, resolve, reject };
     this.#send(order);
@@ -159,10 +165,16 @@ export class IsolateProcess {
   #hear(message: unknown): void {
     if (!isReport(message)) throw new TypeError("it is no report");
     if (message.kind === "log") return passOn(message);
+    if (message.kind === "ready") return void (this.#isReady = true);
     const call = this.#call;
     if (message.kind === "progress") return call?.onProgress(message.record);
     this.#call = undefined;
     call?.resolve(message);
+  }
+
+  #giveBack(): void {
+    this.#call?.resolve(undefined);
+    this.#call = undefined;
   }
 
   #fail(how: string): void {

@@ -5,6 +5,7 @@
  */
 import { SettingsError } from "./errors.ts";
 import { type JobMeta, Retry, splitSpecifier } from "./functions.ts";
+import type { End } from "./isolate_channel.ts";
 import { commandFor, excessFlags, missingFlag, unknownTargets } from "./isolate_command.ts";
 import type { IsolateSettings } from "./isolate_options.ts";
 import { IsolateProcess } from "./isolate_process.ts";
@@ -90,20 +91,24 @@ export class Place implements Disposable {
     this.#codec = codec;
   }
 
-  /** Runs the job; settles as the function does, or rejects if the process ends before. */
+  /**
+   * Runs the job; settles as the function does, or rejects if the process ends before. One that a
+   * signal ends while it starts, before the job has begun, is replaced by another.
+   */
   async run(record: JobRecord, ctx: JobMeta): Promise<unknown> {
     const { jobId, jobTry, score, queueName } = ctx;
-    this.#process = this.#pool.take();
-    const end = await this.#process.run(
-      {
-        kind: "run",
-        exportName: this.#exportName,
-        record: encodeJob({ ...record, tc: activeCarrier() }, this.#codec?.serializer),
-        facts: { jobId, jobTry, score, queueName },
-      },
-      ctx,
-      (progress) => this.#passOn(progress, ctx),
-    );
+    const order = {
+      kind: "run",
+      exportName: this.#exportName,
+      record: encodeJob({ ...record, tc: activeCarrier() }, this.#codec?.serializer),
+      facts: { jobId, jobTry, score, queueName },
+    } as const;
+    let end: End | undefined;
+    while (!end) {
+      ctx.signal.throwIfAborted();
+      this.#process = this.#pool.take();
+      end = await this.#process.run(order, ctx, (progress) => this.#passOn(progress, ctx));
+    }
     if (end.kind === "retry") throw new Retry({ defer: end.deferMs, cause: end.cause });
     const { s: isSuccess, r: result } = decodeResult(end.record, this.#codec?.deserializer);
     if (!isSuccess) throw result;

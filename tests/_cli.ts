@@ -30,6 +30,8 @@ export interface CliOptions {
   readonly cwd?: string;
   /** @default cli.ts */
   readonly program?: string;
+  /** Whether it leads a process group of its own, as a shell's jobs do. @default false */
+  readonly isGroup?: boolean;
 }
 
 export interface CliEnd {
@@ -55,6 +57,7 @@ export class Cli implements AsyncDisposable {
       cwd: options.cwd ?? ROOT,
       env: { ...env, NO_COLOR: "1", ...options.env },
       stdio: ["ignore", "pipe", "pipe"],
+      detached: options.isGroup ?? false,
     });
     this.#collect("stdout");
     this.#collect("stderr");
@@ -98,6 +101,11 @@ export class Cli implements AsyncDisposable {
 
   kill(signal: NodeJS.Signals): void {
     if (this.#child.pid !== undefined && !this.#hasEnded) process.kill(this.#child.pid, signal);
+  }
+
+  /** Sends a signal to it and all that it has started, as a terminal does at a Ctrl-C. */
+  killGroup(signal: NodeJS.Signals): void {
+    if (this.#child.pid !== undefined && !this.#hasEnded) process.kill(-this.#child.pid, signal);
   }
 
   /** Sends a signal and waits for the end. */

@@ -11,17 +11,25 @@ const specifier = import.meta.resolve("./job.ts");
 export const functions = {
   look: func(specifier + "#look", { isolate: true }),
   spin: func(specifier + "#spin", { isolate: { maxProcesses: 1 } }),
+  hold: func(specifier + "#hold", { isolate: true }),
 };
 export const pollDelay = 50;
 export const abortGrace = 50;
 `;
 const JOB = `
+import { existsSync } from "node:fs";
 import process from "node:process";
 import { version } from "./parts/version.ts";
 export const look = () => ({ version, pid: process.pid });
 export const spin = (ctx) => {
   ctx.logger.info("spinning in {pid}", { pid: process.pid });
   for (;;);
+};
+export const hold = (ctx, file) => {
+  ctx.logger.info("holding");
+  const nap = new Int32Array(new SharedArrayBuffer(4));
+  while (!existsSync(file)) Atomics.wait(nap, 0, 0, 10);
+  return "held to the end";
 };
 `;
 type Look = { readonly version: number; readonly pid: number };
@@ -52,6 +60,29 @@ describe("arq worker, with functions in processes of their own,", () => {
     assert.equal(stderr, "");
     assert.equal(code, 0);
     assert.ok(!isAlive(second.pid) && !isAlive(pid), "no process outlives the worker");
+  });
+
+  it("lets them end within jobCompletionWait when a signal is sent to its process group", async () => {
+    await Promise.all((["SIGINT", "SIGTERM", "SIGHUP"] as const).map(async (signal) => {
+      await using scene = await openScene();
+      using project = new Project({
+        "settings.ts": SETTINGS + "export const jobCompletionWait = 20_000;",
+        "job.ts": JOB,
+        "parts/version.ts": "export const version: number = 1;\n",
+      });
+      await using arq = await createPool(scene.url);
+      const args = ["worker", project.path("settings.ts"), "--url", scene.url];
+      await using cli = startCli(args, { isGroup: true });
+      const job = await arq.enqueueJob("hold", [project.path("end")]);
+      await cli.line("holding");
+      cli.killGroup(signal);
+      await cli.line(`shutdown on ${signal}`);
+      project.write("end", "");
+      const { code, stderr } = await cli.ended;
+      assert.equal(stderr, "");
+      assert.equal(code, 0);
+      assert.equal(await job.result({ timeout: 1_000 }), "held to the end");
+    }));
   });
 
   it("leaves none behind at a second signal", async () => {

@@ -300,6 +300,45 @@ describe("A process that fails", () => {
   });
 });
 
+/** Ends its process by one signal after the other, at each start, before the process can ignore any. */
+const ENDED_AT_ITS_START = `
+import { appendFileSync, readFileSync } from "node:fs";
+import process from "node:process";
+const starts = new URL("starts", import.meta.url);
+appendFileSync(starts, "x");
+const signal = ["SIGINT", "SIGTERM", "SIGHUP"][readFileSync(starts).length - 1];
+if (signal) process.kill(process.pid, signal);
+`;
+
+describe("A signal to end, which reaches a process as well as its worker,", () => {
+  it("is ignored, whether the function gives way or not", async () => {
+    using notes = new Notes();
+    const functions = Object.fromEntries(
+      ["count", "hold", "tarry"].map((name) => [name, isolated(name, { maxProcesses: 1 })]),
+    );
+    await playing({ functions }, async (call) => {
+      const { pid } = await call("count") as Count;
+      for (const name of ["hold", "tarry"]) {
+        const running = call(name, notes.path(name));
+        for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.kill(pid, signal);
+        writeFileSync(notes.path(name), "");
+        await running;
+      }
+      assert.deepEqual(await call("count"), { pid, calls: 2 });
+    });
+  });
+
+  it("has the job begin in another process if it comes while one starts", async () => {
+    using notes = new Notes();
+    writeFileSync(notes.path("preload.mjs"), ENDED_AT_ITS_START);
+    const runtimeArgs = [`--preload=${notes.path("preload.mjs")}`];
+    await playing({ functions: { count: isolated("count", { runtimeArgs }) } }, async (call) => {
+      assert.equal((await call("count") as Count).calls, 1);
+      assert.equal(readFileSync(notes.path("starts")).length, 4);
+    });
+  });
+});
+
 describe("A function that is told to stop", () => {
   it("has time to heed its signal", async () => {
     using notes = new Notes();
