@@ -71,6 +71,7 @@ export async function listJobs(
   return { jobs, cursor: cursorOf({ list, after }) };
 }
 
+/** The list says where a job is: one that is locked by a Python worker is in none but the queued. */
 function viewOf(
   { deserializer }: JobSource,
   list: JobList,
@@ -80,13 +81,11 @@ function viewOf(
   const { at } = listed;
   const job = { ...listed, queueName };
   if (isEnd(list)) return endedView(job, deserializer, { status: list, at });
-  if (job.locked) return waitingView(job, "in_progress", undefined, deserializer);
-  return waitingView(job, list, at, deserializer);
+  return waitingView(job, list, list === "in_progress" ? undefined : at, deserializer);
 }
 
 function isListed(view: JobView, list: JobList, query: Query): boolean {
-  const { status, functionName, since = -Infinity, queueName } = query;
-  if (status !== undefined && view.status !== status) return false;
+  const { functionName, since = -Infinity, queueName } = query;
   // The id of an end that was noted may have been used again since.
   if (isEnd(list) && (view.status !== list || view.queueName !== queueName)) return false;
   if (functionName !== undefined && view.functionName !== functionName) return false;

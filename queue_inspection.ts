@@ -124,7 +124,7 @@ export abstract class QueueInspection {
    * order, or those of one status.
    *
    * A page costs the same however long the queue is; see {@linkcode JobPage}. Jobs that Python's
-   * workers run are listed among the queued ones, and what Python's workers ended is not listed.
+   * workers run are listed as queued ones, and what Python's workers ended is not listed.
    *
    * @example
    * ```ts

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { type ArqClient, createPool } from "../client.ts";
+import type { JobFilter } from "../inspection.ts";
 import { encodeJob, encodeResult } from "../serializer.ts";
 import { inspectionScripts } from "../redis_inspection_scripts.ts";
 import { Worker } from "../worker.ts";
@@ -221,6 +222,21 @@ describe("What operators see", () => {
       (await site.store.inspection.page(site.queue, { list: "complete", limit: 9 })).jobs,
       [],
     );
+  });
+
+  it("is listed and counted as queued while a Python worker runs it", async () => {
+    await using site = await Site.open();
+    const job = await site.arq.enqueueJob("echo", [1]);
+    const lock = `${site.store.prefix}in-progress:${job.jobId}`;
+    await site.raw.call("SET", lock, "1", "PX", 60_000);
+    const listed = async (filter: JobFilter) =>
+      (await site.arq.jobs(filter)).jobs.map(({ jobId, status }) => [jobId, status]);
+    assert.deepEqual(await listed({}), [[job.jobId, "queued"]]);
+    assert.deepEqual(await listed({ status: "queued" }), [[job.jobId, "queued"]]);
+    assert.deepEqual(await listed({ status: "in_progress" }), []);
+    const { due, inProgress } = await site.arq.stats();
+    assert.deepEqual([due, inProgress], [1, 0]);
+    assert.equal((await site.arq.jobView(job.jobId))?.status, "in_progress");
   });
 
   it("has an expiry, whatever it is", async () => {
