@@ -17,7 +17,8 @@ import { readCount, readSince } from "./cli_quantities.ts";
 import type { Colour, Column } from "./cli_tables.ts";
 import type { JobFilter, JobView, JobViewStatus, RunningJob, WorkerView } from "./client.ts";
 import { displayText, displayValue } from "./display.ts";
-import { DeserializationError, JobNotFound } from "./errors.ts";
+import { JobNotFound } from "./errors.ts";
+import { progressOf } from "./job_views.ts";
 import { countText, distanceText, durationText, timeText } from "./quantities.ts";
 import { nearest, show } from "./validation.ts";
 
@@ -186,7 +187,7 @@ async function printJob(op: Operation, jobId: string): Promise<void> {
   const { arq, queueName, out } = op;
   const job = await arq.jobView(jobId, { queueName });
   if (job === null) throw noSuchJob(jobId, queueName);
-  const progress = await progressOf(op, jobId);
+  const progress = await progressOf(arq.job(jobId, { queueName }));
   if (out.isJson) return await out.json({ ...job, progress });
   const worker = job.status === "in_progress" ? await workerOf(op, jobId) : undefined;
   const { functionName, enqueueTime, dueAt, startTime, finishTime, jobTry, problem } = job;
@@ -210,16 +211,6 @@ async function printJob(op: Operation, jobId: string): Promise<void> {
     ["error", job.success === false ? wholeText(job.result) : undefined, "red"],
     ["problem", problem === null ? undefined : displayText(problem, WHOLE_LIMIT)],
   ]);
-}
-
-/** What the job told of its progress; an error in its place if nobody can read it. */
-async function progressOf({ arq, queueName }: Operation, jobId: string): Promise<unknown> {
-  try {
-    return await arq.job(jobId, { queueName }).progress();
-  } catch (error) {
-    if (error instanceof DeserializationError) return error;
-    throw error;
-  }
 }
 
 /** The error for a job of which nothing is there. */

@@ -44,6 +44,7 @@ import { STYLE } from "./dashboard_style.ts";
 import { cronPage, workersPage } from "./dashboard_workers.ts";
 import { displayText } from "./display.ts";
 import { ArqError, QueueConnectionError } from "./errors.ts";
+import { progressOf } from "./job_views.ts";
 import { checkOptions, show } from "./validation.ts";
 
 /** What the dashboard uses of a client. */
@@ -294,7 +295,7 @@ class Dashboard {
     if (job.status !== "in_progress") return jobPage(context, job, { notice });
     const [workers, progress] = await Promise.all([
       this.#arq.workers({ queueName }),
-      this.#arq.job(jobId, { queueName }).progress(),
+      progressOf(this.#arq.job(jobId, { queueName })),
     ]);
     const runningOn =
       workers.flatMap((worker) =>

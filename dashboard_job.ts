@@ -26,7 +26,7 @@ const MAX_CAUSES = 5;
 export interface JobDetails {
   /** The worker that runs it, and since when, as far as workers tell. */
   readonly runningOn?: { readonly worker: WorkerView; readonly job: RunningJob };
-  /** What its function told of its progress; undefined for nothing. */
+  /** What its function told of its progress, or why nobody can read it; undefined for nothing. */
   readonly progress?: unknown;
   /** What became of the last button that was pressed. */
   readonly notice: Content;

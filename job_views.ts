@@ -82,6 +82,16 @@ export function endedView(
   }
 }
 
+/** What a job told of its progress; an error in its place if nobody can read it. */
+export async function progressOf(job: { progress(): Promise<unknown> }): Promise<unknown> {
+  try {
+    return await job.progress();
+  } catch (error) {
+    if (error instanceof DeserializationError) return error;
+    throw error;
+  }
+}
+
 /**
  * Reads a result.
  *

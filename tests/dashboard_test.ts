@@ -395,6 +395,24 @@ describe("dashboard of a queue with jobs", () => {
   });
 });
 
+describe("dashboard of a program with another serializer", () => {
+  it("shows a running job, and how to abort it, though it can read neither the job nor its progress", async () => {
+    await using stage = await Stage.open();
+    await stage.fill();
+    const { prefix } = stage.arq.store;
+    const jobDeserializer = () => {
+      throw new TypeError("of another program");
+    };
+    await using arq = await createPool("sqlite::memory:", { prefix, jobDeserializer });
+    const response = await new Visitor(dashboard(arq)).get("/job?id=running");
+    assert.equal(response.status, 200);
+    const text = await response.text();
+    assert.match(text, /Nobody can read it as a whole: .*of another program/);
+    assert.match(text, /<h2 id="progress-head">Progress<\/h2>.*of another program/);
+    assert.match(text, />Abort<\/button>/);
+  });
+});
+
 describe("dashboard's live numbers", () => {
   it("cost one look at the store a second, however many watch, and end with their readers", async () => {
     await using arq = await openPool();
