@@ -342,7 +342,8 @@ class Dashboard {
       return refuse(400, "There is no such action", "Use the buttons of this dashboard.");
     }
     const wanted = readJobsQuery(url.searchParams);
-    const failures = { functionName: wanted.functionName, since: sinceOf(wanted, context.now) };
+    const { stats: { at: now } } = await this.#live.look(queueName); // the store's time, as in the list
+    const failures = { functionName: wanted.functionName, since: sinceOf(wanted, now) };
     const done = await act(action, actionName, this.#arq, { queueName, jobId, failures });
     this.#live.refresh(queueName);
     return redirect(afterwards(context, name, url, done));

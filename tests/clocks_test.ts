@@ -4,7 +4,10 @@ import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { dashboard } from "../dashboard.ts";
 import { createPool, JobExecutionFailed, type JobResult } from "../mod.ts";
+import { createTestQueue } from "../testing.ts";
+import { Visitor } from "./_dashboard.ts";
 import { rejection } from "./_helpers.ts";
 import { randomPrefix, testRedisUrl } from "./_redis.ts";
 import { until } from "./_worker.ts";
@@ -117,4 +120,27 @@ describe("A client whose clock is an hour", () => {
       assert.ok(atOnce.score >= before && atOnce.score < Date.now());
     });
   }
+});
+
+describe("A dashboard whose clock is an hour behind", () => {
+  it("retries the failures that its list shows, and no others", async () => {
+    const fail = () => {
+      throw new RangeError("no such thing");
+    };
+    await using queue = await createTestQueue({ functions: { fail }, keepResult: "forever" });
+    await queue.arq.enqueueJob("fail", [], { jobId: "old" });
+    await rejection(queue.runDue());
+    await queue.advance({ hours: 1 });
+    await queue.arq.enqueueJob("fail", [], { jobId: "new" });
+    await rejection(queue.runDue());
+    const visitor = new Visitor(dashboard(queue.arq));
+    const recent = "/jobs?status=failed&since=5m";
+    const listed = await (await visitor.get(recent)).text();
+    assert.deepEqual([...listed.matchAll(/job\?id=(\w+)/g)].map(([, id]) => id), ["new"]);
+    const form = { action: "retry-all", ...await visitor.token(recent) };
+    const { headers } = await visitor.post(recent, form);
+    assert.match(headers.get("location") ?? "", /done=retried-all&count=1$/);
+    assert.equal(await queue.arq.job("old").status(), "complete");
+    assert.equal(await queue.arq.job("new").status(), "queued");
+  });
 });
