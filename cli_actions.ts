@@ -10,7 +10,7 @@ import { readDuration, readInstant, readSince } from "./cli_quantities.ts";
 import { noSuchJob } from "./cli_jobs.ts";
 import type { EnqueueOptions, RetryProgress } from "./client.ts";
 import { displayText, displayValue } from "./display.ts";
-import { JobStateError } from "./errors.ts";
+import { DeserializationError, JobStateError } from "./errors.ts";
 import { newJobId } from "./job_ids.ts";
 import { waitForResult } from "./job_results.ts";
 import { pluralText } from "./quantities.ts";
@@ -254,11 +254,13 @@ async function forEachJob(
         : out.lines([`${done} ${displayText(jobId, ID_LIMIT)}`]));
     } catch (error) {
       const code = exitCodeOf(error);
+      const isUnreadable = error instanceof DeserializationError; // it does not name the job
       const isOfJob = code === EXIT.notFound || code === EXIT.state || code === EXIT.timeout;
-      if (!isOfJob) throw error;
+      if (!isOfJob && !isUnreadable) throw error;
       const { message } = error as Error;
+      const head = isUnreadable ? `Job ${displayText(jobId)}: ` : "";
       if (out.isJson) await out.json({ jobId, [done]: false, problem: message });
-      else reportFailure({ format: "pretty" }, message);
+      else reportFailure({ format: "pretty" }, head + message);
       highest = Math.max(highest, code);
     }
   }

@@ -267,6 +267,23 @@ describe("The commands for operators", () => {
     assert.equal(wrong.code, 2);
   });
 
+  it("go on behind a job whose result nobody can read", async () => {
+    await using stage = await openStage("Redis");
+    const { arq } = stage;
+    for (const jobId of ["odd", "bad"]) await arq.enqueueJob("fail", [], { jobId });
+    await new Worker({ functions, connection: stage.url, burst: true }).run();
+    const spoil = ["SET", `${arq.store.prefix}result:odd`, "of another program", "KEEPTTL"];
+    await arq.redis.sendCommand(spoil);
+    const retried = await stage.run("retry", "odd", "bad");
+    assert.match(retried.stderr, /^arq: Job odd: Cannot read [^\n]+\n$/);
+    assert.deepEqual([retried.code, retried.stdout], [1, "retried bad\n"]);
+    assert.equal(await arq.job("bad").status(), "queued");
+    const [unread, nothing] = await stage.json(3, "retry", "odd", "nowhere");
+    assert.deepEqual([unread?.jobId, unread?.retried, nothing?.jobId], ["odd", false, "nowhere"]);
+    assert.match(String(unread?.problem), /^Cannot read /);
+    assert.equal(await stage.expect(0, "remove", "odd", "bad"), "removed odd\nremoved bad\n");
+  });
+
   it("refuse what cannot be meant, before anything is connected", async () => {
     const host: Host = {
       hasColours: false,
