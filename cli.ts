@@ -85,6 +85,7 @@ async function follow(line: readonly string[], host: Host): Promise<number> {
 }
 
 async function dispatch(line: readonly string[], host: Host): Promise<number> {
+  report.format = wantsJson(line) ? "json" : "pretty";
   const [name, ...rest] = line;
   if (name === undefined || name.startsWith("-")) return runProgram(line);
   const command = COMMANDS.find(({ spec }) => spec.name === name);
@@ -93,11 +94,19 @@ async function dispatch(line: readonly string[], host: Host): Promise<number> {
   const args = new Arguments(rest, [...spec.options, ...COMMON_OPTIONS]);
   if (args.switch("help")) return print(commandHelp(PROGRAM, spec));
   if (args.switch("version")) return print(`${PROGRAM} ${VERSION}`);
-  const isJson = args.value("log-format") === "json" || args.switch("json");
-  report.format = isJson ? "json" : "pretty";
   report.isVerbose = args.switch("verbose") ?? false;
   checkOperands(PROGRAM, spec, args.operands);
   return await command.run(args, host, line);
+}
+
+/** Whether failures are to be told in JSON, also that the line cannot be read. */
+function wantsJson(line: readonly string[]): boolean {
+  const end = line.indexOf("--");
+  const words = end < 0 ? line : line.slice(0, end);
+  return words.some((word, i) =>
+    word === "--json" || word === "--log-format=json" ||
+    (word === "--log-format" && words[i + 1] === "json")
+  );
 }
 
 function runProgram(line: readonly string[]): number {

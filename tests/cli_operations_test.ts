@@ -284,6 +284,24 @@ describe("The commands for operators", () => {
     assert.equal(await stage.expect(0, "remove", "odd", "bad"), "removed odd\nremoved bad\n");
   });
 
+  it("tell in JSON what is wrong with the line, where JSON is asked for", async () => {
+    const wrong: readonly Line[] = [
+      ["jobs", "--json", "--bogus"],
+      ["jobs", "--limit", "--json"],
+      ["worker", "--log-format", "json", "--bogus"],
+      ["worker", "--log-format=json"],
+      ["jbos", "--json"],
+    ];
+    for (const line of wrong) {
+      const { code, stdout, stderr } = await callCli(line);
+      assert.deepEqual([code, stdout], [2, ""], line.join(" "));
+      assert.equal(JSON.parse(stderr).event, "failed");
+    }
+    for (const line of [["jobs", "--bogus"], ["jobs", "--bogus", "--", "--json"]]) {
+      assert.match((await callCli(line)).stderr, /^arq: unknown option --bogus/);
+    }
+  });
+
   it("refuse what cannot be meant, before anything is connected", async () => {
     const host: Host = {
       hasColours: false,
