@@ -19,6 +19,8 @@ export interface Command {
   readonly args: readonly string[];
   /** Whether this program may lower its priority. */
   readonly mayYield: boolean;
+  /** What may help if it does not start, as the end of a sentence. */
+  readonly advice: string;
 }
 
 /** What a permission is asked about. */
@@ -58,6 +60,9 @@ const CODE_HOSTS = [
   "gist.githubusercontent.com:443",
 ];
 const CONFIGURATIONS = ["deno.json", "deno.jsonc", "package.json"] as const;
+/** Deno does not tell which configuration the worker was started with. */
+const CONFIG_ADVICE =
+  '; if an import is not found, name its configuration: isolate: { runtimeArgs: ["--config=PATH"] }';
 
 function denoApi(): DenoApi | undefined {
   return Reflect.get(globalThis, "Deno") as DenoApi | undefined;
@@ -120,7 +125,12 @@ export function commandFor(specifier: string, settings: IsolateSettings, mark: s
       `data:text/javascript,${encodeURIComponent(program)}`,
     ]
     : [...settings.runtimeArgs, "--eval", program];
-  return { path: process.execPath, args, mayYield: isGranted("sys", "setPriority") };
+  return {
+    path: process.execPath,
+    args,
+    mayYield: isGranted("sys", "setPriority"),
+    advice: deno ? CONFIG_ADVICE : "",
+  };
 }
 
 /** Modules are named literally, so that Deno knows them beforehand and asks for no permission. */

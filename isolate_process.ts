@@ -59,6 +59,7 @@ export class IsolateProcess {
   readonly ended: Promise<void>;
   readonly #mark: string;
   readonly #subprocess: Subprocess;
+  readonly #advice: string;
   #call: Call | undefined;
   #isReady = false;
   #isEnding = false;
@@ -69,6 +70,7 @@ export class IsolateProcess {
   constructor(commandFor: (mark: string) => Command) {
     this.#mark = newMark();
     const command = commandFor(this.#mark);
+    this.#advice = command.advice;
     this.#subprocess = start(command);
     if (command.mayYield) yieldToOthers(this.#subprocess.pid);
     const outputs = Promise.allSettled([this.#readReports(), this.#readErrors()]);
@@ -180,9 +182,12 @@ export class IsolateProcess {
   #fail(how: string): void {
     const call = this.#call;
     this.#call = undefined;
+    const [verb, advice] = this.#isReady ? ["ran", ""] : ["was to run", this.#advice];
     call?.reject(
       new JobExecutionFailed(
-        `The process that ran "${call.ctx.functionName}" ${how}${lastLines(this.#printed)}`,
+        `The process that ${verb} "${call.ctx.functionName}" ${how}${advice}${
+          lastLines(this.#printed)
+        }`,
       ),
     );
   }

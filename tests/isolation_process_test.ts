@@ -1,9 +1,10 @@
 /** Programs that run functions in processes of their own: their death, their memory, their permissions. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import type { IsolatePermissions } from "../isolate_options.ts";
 import { gone, Notes } from "./_isolation.ts";
 
@@ -19,16 +20,18 @@ interface ProgramOptions {
   readonly flags?: readonly string[];
   readonly isolate?: unknown;
   readonly env?: Readonly<Record<string, string>>;
+  readonly program?: string;
 }
 
 function startProgram(
   name: string,
   args: readonly unknown[],
-  { flags = ["-A", "--no-check"], isolate = true, env = {} }: ProgramOptions = {},
+  { flags = ["-A", "--no-check"], isolate = true, env = {}, program = PROGRAM }: ProgramOptions =
+    {},
 ): ChildProcess {
   const runtimeArgs = IS_DENO ? ["run", ...flags] : ["run"];
   const words = [name, JSON.stringify(isolate), JSON.stringify(args)];
-  return spawn(process.execPath, [...runtimeArgs, PROGRAM, ...words], {
+  return spawn(process.execPath, [...runtimeArgs, program, ...words], {
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, ...env },
   });
@@ -61,6 +64,26 @@ describe("A process for functions", () => {
     const output = await runProgram("devour", [], { isolate });
     assert.match(output, /The process that ran "devour" ended with SIG(?:TRAP|ABRT|ILL) before/);
     assert.match(output, /Fatal JavaScript out of memory/);
+  });
+});
+
+describe("Deno's configuration of a process for functions", () => {
+  it("has to be named where it is not beside the program, which the error says", async () => {
+    if (!IS_DENO) return; // Bun needs none.
+    using notes = new Notes();
+    const program = notes.path("main.ts");
+    writeFileSync(program, `import ${JSON.stringify(pathToFileURL(PROGRAM).href)};`);
+    const config = `--config=${ROOT}/deno.json`;
+    const flags = ["-A", "--no-check", config];
+    const failed = await runProgram("count", [], { flags, program });
+    assert.match(
+      failed,
+      /^The process that was to run "count" ended with exit code 1 before the job/,
+    );
+    const way = 'name its configuration: isolate: { runtimeArgs: ["--config=PATH"] }; it printed';
+    assert.ok(failed.includes(way), failed);
+    const isolate = { runtimeArgs: [config] };
+    assert.equal(JSON.parse(await runProgram("count", [], { flags, program, isolate })).calls, 1);
   });
 });
 

@@ -289,7 +289,7 @@ describe("A process that fails", () => {
   });
 
   it("may have ended by itself, unnoticed, when it is killed", async () => {
-    const command = { path: "/bin/sh", args: ["-c", "exit 0"], mayYield: false };
+    const command = { path: "/bin/sh", args: ["-c", "exit 0"], mayYield: false, advice: "" };
     for (let i = 0; i < 20; i++) {
       const isolate = new IsolateProcess(() => command);
       await pause(0);
