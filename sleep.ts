@@ -22,15 +22,20 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** Waits for `value`, but rejects with the signal's reason if it aborts before. */
-export function untilAborted<T>(value: T, signal: AbortSignal): Promise<Awaited<T>> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
-    if (signal.aborted) return onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    const done = () => signal.removeEventListener("abort", onAbort);
-    Promise.resolve(value).then(resolve, reject).finally(done);
-  });
+/**
+ * Waits for `value`, but rejects with the signal's reason if it aborts before; an error that the
+ * value ends in after that is dropped.
+ */
+export async function untilAborted<T>(value: T, signal: AbortSignal): Promise<Awaited<T>> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([value, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 /** Waits for `promise`, but no longer than `ms` milliseconds; leaves no timer behind. */

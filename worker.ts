@@ -229,6 +229,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
     state: Record<string, unknown>,
     stop: AbortSignal,
   ): Promise<void> {
+    stop.throwIfAborted();
     await untilAborted(settings.hooks.onStartup?.(contextOf(settings, state)), stop);
     const { arq, ...ownState } = state;
     const problem = shadowProblem(arq === settings.client ? ownState : state);

@@ -89,6 +89,53 @@ scenarios("onStartup", (scenario) => {
     await scene.burst({ functions: { nothing } });
   });
 
+  scenario("is not called by a worker that was told to stop before", async (scene) => {
+    const calls: string[] = [];
+    for (const connection of [scene.arq, scene.connection]) {
+      const worker = scene.worker({
+        functions: { nothing },
+        connection,
+        onStartup: () => void calls.push("startup"),
+        onShutdown: () => void calls.push("shutdown"),
+      });
+      await worker.run({ signal: AbortSignal.abort("stop") });
+    }
+    assert.deepEqual(calls, []);
+  });
+
+  scenario(
+    "that fails once a stop has ended the wait for it is nobody's concern",
+    async (scene) => {
+      const { promise: opened, reject } = Promise.withResolvers<never>();
+      const stop = new AbortController();
+      let isShutDown = false;
+      const worker = scene.worker({
+        functions: { nothing },
+        onStartup() {
+          stop.abort();
+          return opened;
+        },
+        onShutdown: () => void (isShutDown = true),
+      });
+      await worker.run({ signal: stop.signal });
+      assert.equal(isShutDown, false);
+      reject(new Error("no database"));
+      await pause(10); // an error that nobody handles fails the test, once the event loop has turned
+    },
+  );
+
+  scenario("that has ended by the time of a stop is followed by onShutdown", async (scene) => {
+    const stop = new AbortController();
+    let isShutDown = false;
+    const worker = scene.worker({
+      functions: { nothing },
+      onStartup: () => stop.abort(),
+      onShutdown: () => void (isShutDown = true),
+    });
+    await worker.run({ signal: stop.signal });
+    assert.equal(isShutDown, true);
+  });
+
   for (const key of ["jobId", "signal", "logger", "arq", "kwargs"]) {
     scenario(`must not put ${key} on the context, which every job's has`, async (scene) => {
       const job = await scene.arq.enqueueJob("nothing");
