@@ -143,6 +143,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     using listener = new WakeListener(this.#store.openWakeLine(this.settings.queueName), this);
     this.#listener = listener;
     void listener.run();
+    if (!this.#store.isOpen) this.#onClose(); // Nobody was listening yet.
     this.#turn();
     try {
       await this.#done.promise;

@@ -101,6 +101,10 @@ export class RedisStore implements Store {
     return this.#given ?? this.#commands.client;
   }
 
+  get isOpen(): boolean {
+    return this.#commands.isConnected && !this.#closed;
+  }
+
   connect(signal?: AbortSignal): Promise<void> {
     this.#closed = false;
     this.#commands.reopen();

@@ -87,6 +87,10 @@ export class SqliteStore implements Store {
     throw new TypeError(`${this.address} is no Redis, so there is no Redis client`);
   }
 
+  get isOpen(): boolean {
+    return this.#database !== undefined;
+  }
+
   async connect(signal?: AbortSignal): Promise<void> {
     const { path, timeoutMs } = this.#target;
     const database = this.#database ??= SqliteDatabase.acquire(path, this.#clock);

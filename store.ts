@@ -228,6 +228,8 @@ export interface Store extends AsyncDisposable {
   readonly client: unknown;
   /** The operators' side. */
   readonly inspection: StoreInspection;
+  /** Whether it was connected and is not closed since; a connection that is lost may come back. */
+  readonly isOpen: boolean;
 
   /** Connects, with as many attempts as the settings say; may be called again after `close`. */
   connect(signal?: AbortSignal): Promise<void>;

@@ -122,7 +122,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
    *
    * @throws {TypeError} if it runs already, or an option is unknown.
    * @throws {QueueConnectionError} if the store cannot be reached at the start, or if the worker's
-   * pool is closed while it runs.
+   * pool is closed before that or while it runs.
    * @throws what `onStartup` throws; no job was taken then.
    */
   async run(options: RunOptions = {}): Promise<void> {
@@ -296,18 +296,16 @@ async function openIsolation({ functions, client }: ResolvedSettings): Promise<
   return new Isolation(functions.values(), client);
 }
 
-/** The store's time. A store that was reached once is waited for, as at every later moment. */
+/** The store's time. An open store that is away is waited for, as at every later moment. */
 async function readTime(
   { client: { store }, queueName, pollDelayMs }: ResolvedSettings,
   stop: AbortSignal,
 ): Promise<number> {
-  let isClosed = false;
-  using _closing = store.onClose(() => isClosed = true);
   for (;;) {
     try {
       return (await store.lookUp(queueName, "", false)).now;
     } catch (error) {
-      const isAway = error instanceof QueueConnectionError && !error.refused && !isClosed;
+      const isAway = error instanceof QueueConnectionError && !error.refused && store.isOpen;
       if (!isAway) throw error;
       log.storeFailed("read the time", error);
       await sleep(pollDelayMs, stop);

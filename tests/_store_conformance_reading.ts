@@ -156,11 +156,14 @@ export function describeReading(name: string, bench: OpenBench): void {
       await using b = await bench();
       await b.enqueue(newJob("a", { deferMs: 60_000 }));
       using _keep = (await bench(b.store.prefix)).store.openWakeLine(b.queue); // a store in memory stays
+      assert.equal(b.store.isOpen, true);
       await b.store.close();
       await b.store.close();
+      assert.equal(b.store.isOpen, false);
       assert.ok(await rejection(b.lookUp("a")) instanceof QueueConnectionError);
       assert.ok(await rejection(b.claim()) instanceof QueueConnectionError);
       await b.store.connect();
+      assert.equal(b.store.isOpen, true);
       assert.equal((await b.lookUp("a")).hasPayload, true);
       const { heard, listener } = recorder();
       await using _ = await b.store.onFinished("a", listener);

@@ -77,6 +77,26 @@ scenarios("A worker that is told to stop", (scenario) => {
     await worker.close();
   });
 
+  scenario("ends with an error if its pool is closed already", async (scene) => {
+    const pool = await scene.pool();
+    await pool.close();
+    const worker = new Worker({ functions: { one }, connection: pool });
+    await assert.rejects(worker.run(), { name: "QueueConnectionError", message: / is closed$/ });
+  });
+
+  scenario("ends with an error if its pool is closed while it starts", async (scene) => {
+    const pool = await scene.pool();
+    const { store } = pool;
+    const { writeHealth } = store;
+    store.writeHealth = async (...sign) => {
+      await writeHealth.apply(store, sign);
+      await pool.close();
+    };
+    const worker = new Worker({ functions: { one }, connection: pool });
+    await assert.rejects(worker.run(), { name: "QueueConnectionError", message: /was closed/ });
+    await scene.arq.store.removeHealth(`${scene.queueName}:health-check`);
+  });
+
   scenario(
     "aborts the running job and gives it back; the next worker starts it at once",
     async (scene) => {
