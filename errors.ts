@@ -97,18 +97,23 @@ export class QueueConnectionError extends ArqError {
   /** Whether the store answered, and refused; it did not answer otherwise. */
   readonly refused: boolean;
 
-  /** Takes the message, the cause, the ids of a list that were accepted, and whether it was refused. */
+  /** Whether it refused what was sent for its size; all else that is refused may be taken later. */
+  readonly tooLarge: boolean;
+
+  /** Takes the message, the cause, the ids of a list that were accepted, and why it was refused. */
   constructor(
     message: string,
     options: {
       readonly cause?: unknown;
       readonly accepted?: readonly string[];
       readonly refused?: boolean;
+      readonly tooLarge?: boolean;
     } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     if (options.accepted) this.accepted = options.accepted;
     this.refused = options.refused ?? false;
+    this.tooLarge = options.tooLarge ?? false;
   }
 }
 

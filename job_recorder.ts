@@ -1,6 +1,7 @@
 /**
  * Records how jobs ended: in batches, again after a failure, and one by one where a batch failed,
- * so that one end which the store refuses keeps no other from being recorded.
+ * so that one end which the store refuses keeps no other from being recorded. Whatever a store
+ * refuses may be taken later, but for a result that is too large.
  * @module
  */
 import { JobExecutionFailed, QueueConnectionError } from "./errors.ts";
@@ -154,8 +155,8 @@ export class JobRecorder implements Disposable {
 
   #postpone(ended: readonly Ended[], error: unknown): void {
     const [only] = ended;
-    const isRefused = error instanceof QueueConnectionError && error.refused;
-    if (only && ended.length === 1 && isRefused && isEnd(only.outcome) && !isReplaced(only)) {
+    const isTooLarge = error instanceof QueueConnectionError && error.tooLarge;
+    if (only && ended.length === 1 && isTooLarge && isEnd(only.outcome) && !isReplaced(only)) {
       this.#postponed.push(this.#replace(only, error));
     } else if (this.#isClosing) {
       log.unrecorded(ended.map(({ run }) => run), error);
@@ -169,7 +170,7 @@ export class JobRecorder implements Disposable {
     this.#timer ??= setTimeout(() => this.retry(), delay);
   }
 
-  /** A result that the store refuses, too large for example, becomes a failure that says so. */
+  /** A result that is too large for the store becomes a failure that says so. */
   #replace({ run }: Ended, cause: Error): Ended {
     run.hasSucceeded = false;
     const error = new JobExecutionFailed(`The result could not be recorded: ${cause.message}`);

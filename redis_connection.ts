@@ -14,6 +14,7 @@ import {
   isFinal,
   isNoScript,
   isPassing,
+  isTooLarge,
   mayHaveRun,
   reasonOf,
   underlying,
@@ -392,7 +393,12 @@ export class RedisConnection {
       ? `no reply within ${limitMs / 1_000} s`
       : reasonOf(reason, address, kind === "sentinel");
     const refused = firstWord(reason) !== undefined && !isPassing(reason, true);
-    return new QueueConnectionError(`Redis at ${address}: ${text}`, { cause: error, refused });
+    const tooLarge = isTooLarge(error);
+    return new QueueConnectionError(`Redis at ${address}: ${text}`, {
+      cause: error,
+      refused,
+      tooLarge,
+    });
   }
 }
 

@@ -28,6 +28,8 @@ const CLUSTER_NODE =
 const WORDLESS = [
   ["ERR max number of clients ", "MAXCLIENTS"],
   ["ERR The user executing the script can't ", "NOPERM"],
+  ["ERR ACL failure in script: ", "NOPERM"],
+  ["ERR Protocol error: invalid bulk length", "TOOLARGE"],
   ["ERR No such master ", "NOMASTER"],
   ["ERR unknown command 'SENTINEL'", "NOSENTINEL"],
 ] as const;
@@ -52,6 +54,7 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
   MAXCLIENTS: "it has as many clients as its maxclients allows",
   NOMASTER: "the Sentinels know no primary of this name",
   NOSENTINEL: "it is no Sentinel; list the Sentinels, not the servers they watch",
+  TOOLARGE: "a value is larger than its proto-max-bulk-len allows",
   ERR: "it answered with an error",
   WRONGTYPE: "a key with the queue's name or prefix holds something else; choose another prefix",
 };
@@ -114,6 +117,11 @@ export function firstWord(error: unknown): string | undefined {
   const named = WORDLESS.find(([beginning]) => error.message.startsWith(beginning));
   if (named) return named[1];
   return /^(?:\S+ (?=ERR))?([A-Z]{3,})(?: |$)/.exec(error.message)?.[1];
+}
+
+/** Whether what was sent is too large for the server, and always will be. */
+export function isTooLarge(error: unknown): boolean {
+  return firstWord(error) === "TOOLARGE";
 }
 
 export function isNoScript(error: unknown): boolean {

@@ -1,5 +1,7 @@
 /** What a worker does while its Redis is away, and when it is back. */
 import assert from "node:assert/strict";
+import { mkdirSync, rmdirSync } from "node:fs";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import {
   type ArqClient,
@@ -8,6 +10,7 @@ import {
   QueueConnectionError,
   Worker,
 } from "../mod.ts";
+import { openRawRedis, type RawRedis } from "./_helpers.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
 import { Gate, start, until } from "./_worker.ts";
 
@@ -152,4 +155,84 @@ describe("A worker whose Redis restarts", () => {
     await assert.rejects(arq.call("hello", [], { timeout: 2_000 }));
     assert.ok(performance.now() - startedAt < 5_000);
   });
+});
+
+/** What makes a server refuse the ends of jobs for a while, and what ends that. */
+interface Refusal {
+  begin(admin: RawRedis, server: RedisServer): Promise<unknown>;
+  end(admin: RawRedis, server: RedisServer): Promise<unknown>;
+}
+
+/** Saves, and waits until the server has noted how that ended. */
+async function save(admin: RawRedis, status: "ok" | "err"): Promise<void> {
+  await admin.call("BGSAVE");
+  await until(`a save that ends ${status}`, async () => {
+    const info = String(await admin.call("INFO", "persistence"));
+    return info.includes(`rdb_last_bgsave_status:${status}`);
+  });
+}
+
+const setUser = (...rules: string[]) => (admin: RawRedis) =>
+  admin.call("ACL", "SETUSER", "arq", ...rules);
+
+const refusals: Readonly<Record<string, Refusal>> = {
+  "a right that is missing": { begin: setUser("-zrem"), end: setUser("+zrem") },
+  "a password that was changed": {
+    begin: async (admin) => {
+      await admin.call("ACL", "SETUSER", "default", "resetpass"); // it would serve them without
+      await setUser("resetpass", ">other")(admin);
+      await admin.call("CLIENT", "KILL", "USER", "arq");
+    },
+    end: setUser(">secret"),
+  },
+  "a disk that takes nothing": {
+    begin: async (admin, { folder }) => {
+      mkdirSync(join(folder, "dump.rdb")); // where the file should go
+      await save(admin, "err");
+    },
+    end: async (admin, { folder }) => {
+      rmdirSync(join(folder, "dump.rdb"));
+      await save(admin, "ok");
+    },
+  },
+};
+
+describe("A success that Redis refuses for a while", () => {
+  for (const [reason, { begin, end }] of Object.entries(refusals)) {
+    it(`for ${reason} is recorded as a success after that`, async () => {
+      await using server = await startRedis({ args: ["--save", "3600 1000000"] });
+      await using admin = await openRawRedis(server.url);
+      await setUser("on", ">secret", "~*", "&*", "+@all")(admin);
+      await using arq = await createPool(server.url);
+      const gate = new Gate();
+      const worker = new Worker({
+        functions: { wait: () => gate.pass().then(() => "done") },
+        connection: {
+          host: "127.0.0.1",
+          port: server.port,
+          username: "arq",
+          password: "secret",
+          timeout: 200,
+        },
+        pollDelay: 20,
+      });
+      const { store } = worker.arq;
+      const finish = store.finish.bind(store);
+      let refused = 0;
+      store.finish = (...args) => {
+        const done = finish(...args);
+        done.catch(() => refused++);
+        return done;
+      };
+      await using _running = start(worker);
+      const job = await arq.enqueueJob("wait");
+      await gate.reached();
+      await begin(admin, server);
+      gate.open();
+      await until("it was sent again in vain", () => refused >= 3);
+      await end(admin, server);
+      assert.equal(await job.result({ timeout: 10_000 }), "done");
+      assert.equal(gate.arrived, 1);
+    });
+  }
 });
