@@ -76,6 +76,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #mayHaveWork = true;
   #isEmpty = false;
   #hasBacklog = false;
+  /** Whether nothing is taken ahead until a claim has found a free slot, as suspects need one. */
+  #needsSlot = false;
   #turnAsked = false;
   #clockOffset: number | undefined;
   #dueTimer: ReturnType<typeof setTimeout> | undefined;
@@ -209,9 +211,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (run.phase === "running") this.#reporter.report(run, value);
   }
 
-  /** Every `pollDelay`: the safety net for wake-ups, and the look at aborts. */
+  /** Every `pollDelay`: the safety net for wake-ups and suspects, and the look at aborts. */
   #tick(): void {
     this.#mayHaveWork = true;
+    this.#needsSlot = this.#lastTry !== undefined;
     if (this.settings.allowAbortJobs) void this.#jobs.stopAborted();
     this.#turn();
   }
@@ -232,8 +235,10 @@ export class JobLoop implements Executor, Counters, Sleeper {
       void this.#releaseUnknown();
     }
     if (this.#shouldClaim()) {
-      if (this.#room() > 0) void this.#claim(this.#claimSize());
-      else if (this.#isLastSlotArmed()) {
+      if (this.#room() > 0) {
+        void this.#claim(this.#claimSize());
+        this.#needsSlot = false;
+      } else if (this.#isLastSlotArmed()) {
         // Work that came without a wake-up, a deferred job for example, must not wait for the next one.
         this.#mayHaveWork = false;
         void this.#wakeAny();
@@ -248,7 +253,11 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return !this.#mayHaveWork && this.#phase === "running" && this.#room() > 0;
   }
 
-  /** One suspect at a time, unless it has let its worker live for as long as a lease. */
+  /**
+   * One suspect at a time, unless it has let its worker live for as long as a lease; and only where
+   * it begins at once: had it to wait, it could lose its last try with its worker before it began, or
+   * go back to the queue as a job like any other, which may be begun beside a suspect.
+   */
   get #suspects(): SuspectRule | undefined {
     if (this.#lastTry === undefined) return undefined;
     const age = this.#suspect ? Date.now() - this.#suspect.startMs : Infinity;
@@ -258,7 +267,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** How many jobs may be in hand: as many as there are slots, with a backlog of short ones some more. */
   get #capacity(): number {
-    return this.settings.maxJobs + (this.#hasBacklog ? this.#jobs.ahead : 0);
+    const isAhead = this.#hasBacklog && !this.#needsSlot;
+    return this.settings.maxJobs + (isAhead ? this.#jobs.ahead : 0);
   }
 
   /** How many more jobs may be taken. */

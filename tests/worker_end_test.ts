@@ -275,6 +275,31 @@ scenarios("A lease", (scenario) => {
     },
   );
 
+  scenario(
+    "that ended with the last try but one puts its job ahead of a backlog of short ones",
+    async (scene) => {
+      const { queueName, arq } = scene;
+      const orphan = await arq.enqueueJob("orphan");
+      const { claims } = await arq.store.claim(queueName, "dead", 1, 60_000);
+      const MANY = 5_000;
+      let begun = 0;
+      let ranAfter: number | undefined;
+      const functions = {
+        // There is always a backlog, until the orphan has run or too many others have.
+        short: async () => {
+          begun++;
+          if (begun === 500) await arq.store.renew(queueName, claims, 1);
+          if (ranAfter === undefined && begun < MANY) await arq.enqueueJob("short");
+        },
+        orphan: () => ranAfter = begun,
+      };
+      await arq.enqueueJobs(Array.from({ length: 200 }, () => ({ name: "short" })));
+      await scene.burst({ functions, connection: arq, maxTries: 2, keepResult: 0 });
+      assert.ok(ranAfter !== undefined && ranAfter < MANY, `it ran after ${ranAfter} others`);
+      assert.equal(await orphan.status(), "not_found");
+    },
+  );
+
   scenario("is kept for a job that takes longer", async (scene) => {
     let runs = 0;
     const slow = async () => {
