@@ -160,7 +160,9 @@ export class SqliteStore implements Store {
     const claims: Claim[] = [];
     for (;;) {
       const most = Math.min(limit - claims.length, BATCH);
-      const take = (scope: Scope) => claim(scope, holder, most, leaseMs, suspects);
+      const hasSuspect = claims.some(({ isSuspect }) => isSuspect);
+      const rule = suspects && { ...suspects, mayTake: suspects.mayTake && !hasSuspect };
+      const take = (scope: Scope) => claim(scope, holder, most, leaseMs, rule);
       const reply = await database.readOrWrite(place, this.#target.timeoutMs, look, take);
       claims.push(...reply.claims);
       if (reply.claims.length < BATCH || claims.length === limit) return { ...reply, claims };

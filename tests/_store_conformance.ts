@@ -307,6 +307,17 @@ export function conformance(name: string, open: OpenStore): void {
       assert.deepEqual(both, ["s1 3 true", "s2 3 true"]);
     });
 
+    it("gives one such orphan to a claim of any size", async () => {
+      await using b = await bench();
+      await b.enqueue(...["s1", "s2", "s3", "s4"].map((id) => newJob(id)));
+      for (const { jobId } of await b.claim(10, SHORT_LEASE_MS)) await b.outlive(jobId);
+      await b.enqueue(...Array.from({ length: 100 }, (_, i) => newJob(`due ${i}`)));
+      const suspects = { lastTry: 2, mayTake: true };
+      const { claims } = await b.store.claim(b.queue, "holder", 100, LEASE_MS, suspects);
+      assert.equal(claims.length, 100);
+      assert.equal(claims.filter(({ isSuspect }) => isSuspect).length, 1);
+    });
+
     it("counts starts, and those that ended in a hand-back", async () => {
       await using b = await bench();
       const counts: number[][] = [];
