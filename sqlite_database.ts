@@ -209,10 +209,10 @@ export class SqliteDatabase {
         for (const key of queues) this.signals.wake(key);
       };
     });
-    // A failure is none of a waiter's business: whoever is woken by a timer finds out.
-    check.catch(() => {}).finally(() => {
+    // A failure is none of a waiter's business: the next look, by a timer, does what this one left.
+    check.then(() => this.signals.hasMore, () => false).then((goesOn) => {
       this.#isChecking = false;
-      if (this.signals.hasMore) this.#checkChanges();
+      if (goesOn) this.#checkChanges();
     });
   }
 

@@ -100,6 +100,7 @@ export class Feed<Row extends FeedRow> {
   /** Ends everything. */
   clear(): void {
     this.#subscriptions.clear();
+    this.#hasMore = false;
   }
 
   #isWanted(row: FeedRow): boolean {

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { DatabaseSync } from "node:sqlite";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -29,6 +30,15 @@ export class Folder implements Disposable {
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/** Records the ends of `job 1`, `job 2` and so on of the first prefix, all at once, as another process would. */
+export function addResults(path: string, count: number): void {
+  using database = new DatabaseSync(path);
+  database.prepare(`
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+    INSERT INTO results (space, job_id, expires_at, record) SELECT 1, 'job ' || i, 9e15, x'c0' FROM n
+  `).run(count);
 }
 
 /** A child process that prints lines. */

@@ -4,6 +4,7 @@ import process from "node:process";
 import { createPool } from "../client.ts";
 import { type JobContext, Retry } from "../functions.ts";
 import { Worker, type WorkerSettings } from "../worker.ts";
+import { addResults } from "./_sqlite.ts";
 
 const [, , role = "", url = "", argument = ""] = process.argv;
 const LONG_MS = 60_000;
@@ -84,6 +85,17 @@ function share(): Promise<void> {
   return work({ functions: { work: slowly }, lease: LONG_MS, onStartup: () => print("ready") });
 }
 
+/** Is told of one of many ends that came between two looks, and closes before it has seen them all. */
+async function leave(): Promise<void> {
+  const arq = await createPool(url);
+  const { promise: told, resolve: tell } = Promise.withResolvers<void>();
+  await arq.store.onFinished("job 1", () => tell());
+  addResults(new URL(url).pathname, 600);
+  await told;
+  await arq.close();
+  print("closed");
+}
+
 /** Enqueues jobs until that fails; prints the ids and then the error. */
 async function fill(): Promise<void> {
   const arq = await createPool(url);
@@ -115,6 +127,7 @@ const ROLES: Readonly<Record<string, () => Promise<void>>> = {
   answer,
   count,
   idle,
+  leave,
   fill,
   connect,
 };

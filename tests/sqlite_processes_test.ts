@@ -123,6 +123,13 @@ describe("SQLite file shared by processes", () => {
     assert.ok(late >= -5 && late < 500, `${late} ms late`);
   });
 
+  it("lets a process end that closes it while there are more ends of others to read", async () => {
+    using folder = new Folder();
+    await using caller = startChild("leave", [folder.url()]);
+    await within(10_000, "the caller ends", caller.exited);
+    assert.deepEqual(caller.lines, ["closed"]);
+  });
+
   it("uses under 1 % of a core while a worker is idle", async () => {
     using folder = new Folder();
     await using worker = startChild("idle", [folder.url()]);

@@ -21,7 +21,7 @@ import { parseSqliteUrl } from "../sqlite_settings.ts";
 import { SqliteStore } from "../sqlite_store.ts";
 import { bytes, endOf, eventually, newJob, only, openTestStore, rejection } from "./_helpers.ts";
 import { randomPrefix } from "./_redis.ts";
-import { Folder } from "./_sqlite.ts";
+import { addResults, Folder } from "./_sqlite.ts";
 import { conformance } from "./_store_conformance.ts";
 
 const DAY_MS = 86_400_000;
@@ -300,6 +300,26 @@ describe("Files that cannot be a store are refused and left as they are:", () =>
   });
 });
 
+/** Removes the file, and gives nobody a turn until it is time to look where it is. */
+function removeForGood(folder: Folder): void {
+  for (const end of ["", "-wal", "-shm"]) rmSync(folder.file() + end, { force: true });
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+}
+
+/** How many turns of the event loop somebody asks for while it makes a hundred. */
+async function turnsAskedFor(): Promise<number> {
+  const original = globalThis.setImmediate;
+  let asked = 0;
+  const counting = (...call: Parameters<typeof original>) => {
+    asked++;
+    return original(...call);
+  };
+  globalThis.setImmediate = Object.assign(counting, original);
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => original(resolve));
+  globalThis.setImmediate = original;
+  return asked;
+}
+
 describe("A file that changes hands while it is open", () => {
   it("is given up with one clear error when it is removed or replaced", async () => {
     using folder = new Folder();
@@ -318,6 +338,21 @@ describe("A file that changes hands while it is open", () => {
       }, "the error");
       assert.equal((await rejection(store.lookUp("q", "a", false))).message, message);
     }
+  });
+
+  it("is not looked at again and again when it is removed while there are ends to read", async () => {
+    using folder = new Folder();
+    await using store = await openTestStore({ url: folder.url() });
+    const { promise: told, resolve: tell } = Promise.withResolvers<void>();
+    await store.onFinished("job 1", () => {
+      removeForGood(folder);
+      tell();
+    });
+    addResults(folder.file(), 600); // more than one look takes in
+    await told;
+    await assert.rejects(store.lookUp("q", "a", false), /removed or replaced/);
+    const turns = await turnsAskedFor();
+    assert.ok(turns < 20, `${turns} turns`);
   });
 
   it("is left alone once a newer version of the library has upgraded it", async () => {
