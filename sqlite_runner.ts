@@ -145,9 +145,11 @@ export class SqliteRunner {
     if (!this.#connection) return;
     const { tidying } = this.#connection;
     let afters: readonly (() => void)[] = [];
+    let isUntidy = false; // after an error, tidying up waits for the next task
     try {
       this.#checkFile();
       if (!tidying.step()) afters = this.#runGroup(this.#connection);
+      isUntidy = tidying.isUrgent;
       this.#busyTimes = 0;
     } catch (error) {
       this.#onUndone();
@@ -155,7 +157,7 @@ export class SqliteRunner {
       if (this.#groupSize > 1) this.#groupSize = 1; // which of them failed?
       else this.#fail(this.#tasks.shift(), error);
     }
-    if (this.#tasks.length > 0 || tidying.isUrgent) this.#schedule();
+    if (this.#tasks.length > 0 || isUntidy) this.#schedule();
     else this.#groupSize = LARGEST_GROUP;
     for (const after of afters) after();
   }

@@ -355,6 +355,16 @@ describe("A file that changes hands while it is open", () => {
     assert.ok(turns < 20, `${turns} turns`);
   });
 
+  it("is not tidied up again and again when it is removed while its log is long", async () => {
+    using folder = new Folder();
+    await using store = await openTestStore({ url: folder.url() });
+    await store.enqueue("q", [newJob("a", { payload: new Uint8Array(3_000_000) })], DAY_MS);
+    removeForGood(folder);
+    await assert.rejects(store.lookUp("q", "a", false), /removed or replaced/);
+    const turns = await turnsAskedFor();
+    assert.ok(turns < 20, `${turns} turns`);
+  });
+
   it("is left alone once a newer version of the library has upgraded it", async () => {
     using folder = new Folder();
     await using store = await openTestStore({ url: folder.url() });
