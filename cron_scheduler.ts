@@ -33,14 +33,25 @@ export class CronScheduler {
     return Math.min(...this.#next.values());
   }
 
-  /** Enqueues the slots that are near; `now` is the store's time in epoch milliseconds. */
+  /** Enqueues the slots that are near; a failure is logged, and the next tick tries again. */
   async tick(now: number): Promise<void> {
+    try {
+      await this.enqueueSlots(now);
+    } catch (error) {
+      log.storeFailed("enqueue cron jobs", error);
+    }
+  }
+
+  /**
+   * Enqueues the slots that are near; `now` is the store's time in epoch milliseconds.
+   *
+   * @throws if a slot cannot be enqueued; that slot still comes next.
+   */
+  async enqueueSlots(now: number): Promise<void> {
     if (this.#busy) return;
     this.#busy = true;
     try {
       for (const job of this.#settings.cronJobs) await this.#advance(job, now);
-    } catch (error) {
-      log.storeFailed("enqueue cron jobs", error);
     } finally {
       this.#busy = false;
     }

@@ -13,6 +13,7 @@ import { Signals } from "./sqlite_signals.ts";
 import type { Query } from "./sqlite_query.ts";
 import type { NewsRow, ResultRow, Statements } from "./sqlite_statements.ts";
 import type { Feed, FeedQueries, FeedRow } from "./sqlite_feed.ts";
+import type { ClaimReply } from "./store.ts";
 
 /** Which queue of which prefix is meant. */
 export interface Place {
@@ -142,6 +143,11 @@ export class SqliteDatabase {
     this.signals.clearMark(queueKey(place));
   }
 
+  /** Notes what a worker of this process was told: of what comes earlier it is to be woken. */
+  noteClaim(place: Required<Place>, reply: ClaimReply): void {
+    this.signals.noteNext(queueKey(place), reply);
+  }
+
   /** Does `work`; returns what tells of it. */
   #write<T>(connection: Connection, place: Place, work: (scope: Scope) => T): () => T {
     const { sql } = connection;
@@ -231,8 +237,7 @@ export class SqliteDatabase {
   #queuesWithWork(sql: Statements): string[] {
     return this.signals.waitedQueues.filter((key) => {
       const scope = this.#scope(sql, this.#findRoom(sql, placeOf(key)));
-      const { nextDueMs = Infinity, now } = queueState(scope);
-      const isEarlier = this.signals.isEarlier(key, now + nextDueMs);
+      const isEarlier = this.signals.noteNext(key, queueState(scope));
       return hasDue(scope) || isEarlier;
     });
   }

@@ -10,6 +10,7 @@ import { type FSWatcher, watch } from "node:fs";
 import process from "node:process";
 import { Feed } from "./sqlite_feed.ts";
 import type { NewsRow, ResultRow } from "./sqlite_statements.ts";
+import type { ClaimReply } from "./store.ts";
 
 /** A wait for a wake-up ends after this time, as it does on other stores. */
 const WAIT_MS = 5_000;
@@ -29,7 +30,7 @@ interface Waiter {
 interface Line {
   readonly waiters: Set<Waiter>;
   markedUntil: number;
-  /** The next score to come when it was last looked at, for changes by other processes. */
+  /** The next score to come when somebody, a worker that claims or a look at changes, last saw it. */
   earliest: number;
 }
 
@@ -83,8 +84,9 @@ export class Signals {
   }
 
   /** Notes the next score to come; true if it is earlier than the last one noted. */
-  isEarlier(key: string, next: number): boolean {
+  noteNext(key: string, { now, nextDueMs = Infinity }: ClaimReply): boolean {
     const line = this.#line(key);
+    const next = now + nextDueMs;
     const isEarlier = next < line.earliest;
     line.earliest = next;
     return isEarlier;

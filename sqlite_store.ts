@@ -164,6 +164,7 @@ export class SqliteStore implements Store {
       const rule = suspects && { ...suspects, mayTake: suspects.mayTake && !hasSuspect };
       const take = (scope: Scope) => claim(scope, holder, most, leaseMs, rule);
       const reply = await database.readOrWrite(place, this.#target.timeoutMs, look, take);
+      database.noteClaim(place, reply);
       claims.push(...reply.claims);
       if (reply.claims.length < BATCH || claims.length === limit) return { ...reply, claims };
     }

@@ -155,7 +155,7 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
    * how they ended, in that order.
    *
    * @throws the first error if a job failed for good; all others have run, and
-   * `job.resultInfo()` tells of each.
+   * `job.resultInfo()` tells of each. Before any has run, what keeps a cron job from being enqueued.
    */
   async runDue(): Promise<JobResult[]> {
     return await this.#collect(() => this.#runNow());
@@ -168,7 +168,8 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
    * Results expire on the way as they always do: look at what this returns, or set `keepResult`. A
    * job's own timeout is measured in real time.
    *
-   * @throws the first error if a job failed for good, when the clock has arrived.
+   * @throws the first error if a job failed for good, when the clock has arrived; what keeps a cron
+   * job from being enqueued, when the clock shows its time.
    * @throws {TypeError | RangeError} if `duration` is not a duration of 0 or more.
    */
   async advance(duration: Duration): Promise<JobResult[]> {
@@ -242,7 +243,7 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
 
   /** Runs what is due at this instant; returns the errors of jobs that failed. */
   async #runNow(): Promise<unknown[]> {
-    await this.#cron.tick(this.#clock.now);
+    await this.#cron.enqueueSlots(this.#clock.now);
     try {
       await this.#worker.runCheck();
       return [];

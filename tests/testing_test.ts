@@ -194,6 +194,23 @@ describe("advance of a test queue", () => {
     assert.equal(queue.now.getTime(), NOON.getTime() + 5_000);
   });
 
+  it("throws what keeps a cron job from being enqueued, at its time, and then goes on", async () => {
+    let failures = 0;
+    const jobSerializer = (job: Record<string, unknown>) => {
+      if (failures++ === 0) throw new Error("no room");
+      return new TextEncoder().encode(JSON.stringify(job));
+    };
+    const jobDeserializer = (bytes: Uint8Array) => JSON.parse(new TextDecoder().decode(bytes));
+    const schedule = { minute: [0, 30], second: 0, millisecond: 0, timezone: "UTC" };
+    const cronJobs = [cron(function often() {}, schedule)];
+    const settings = { cronJobs, jobSerializer, jobDeserializer };
+    await using queue = await createTestQueue(settings, { now: NOON });
+    await assert.rejects(queue.advance({ hours: 1 }), /no room/);
+    assert.deepEqual(queue.now, later(30));
+    assert.equal((await queue.advance({ minutes: 30 })).length, 2);
+    assert.deepEqual(queue.enqueued().map(({ dueTime }) => dueTime), [later(30), later(60)]);
+  });
+
   it("lets jobs and results expire", async () => {
     await using queue = await createTestQueue({ functions: { double } });
     const job = await queue.arq.enqueueJob("double", [1]);
