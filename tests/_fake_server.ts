@@ -92,6 +92,7 @@ export async function startLossyRelay(port: number): Promise<LossyRelay> {
       far.write(request);
     });
     far.on("data", (reply) => {
+      if (born < age) return;
       if (!isLosing) return void near.write(reply);
       lost++;
       near.destroy();

@@ -239,6 +239,26 @@ describe("Losing the connection", () => {
     await ended;
   });
 
+  it("hears again once the connection on which it listened has fallen silent", async () => {
+    await using server = await startRedis();
+    await using relay = await startLossyRelay(server.port);
+    await using store = await connected({ port: relay.port, timeout: 300 });
+    await using other = await connected({ port: server.port }, store.prefix);
+    const queue = `${store.prefix}queue`;
+    let heard = 0;
+    await using _ = await store.onFinished("a", (record) => record && heard++);
+    relay.silence();
+    await eventually(
+      async () => {
+        await other.enqueue(queue, [newJob("a")], LEASE_MS);
+        await other.abort(queue, "a", bytes("x"), 1);
+        return heard > 0;
+      },
+      "the listener is told",
+      15_000,
+    );
+  });
+
   it("tries again to listen, as often as it would try to connect", async () => {
     await using server = await startRedis();
     await using relay = await FakeServer.start((near) => {
@@ -381,6 +401,22 @@ describe("Connections", () => {
       await arq.close();
       await eventually(async () => await countOthers(admin) === 0, "all are closed");
     }
+  });
+
+  it("are opened by no call that comes after close", async () => {
+    await using server = await startRedis();
+    await using admin = await openRawRedis(server.url);
+    const store = await connected({ port: server.port });
+    await store.close();
+    using line = store.openWakeLine(`${store.prefix}queue`);
+    for (const call of [store.onFinished("a", () => {}), line.wait()]) {
+      assert.match((await rejection(call)).message, /^The connection to \S+ is closed$/);
+    }
+    await eventually(async () => await countOthers(admin) === 0, "none is left");
+    await store.connect();
+    await using _ = await store.onFinished("a", () => {});
+    assert.equal(await countOthers(admin), 2);
+    await store.close();
   });
 
   it("leave a client that was handed in open and untouched", async () => {

@@ -1,12 +1,14 @@
 /** A queue on a primary that dies: three Sentinels, one primary, one replica, all real. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { createPool, type JobContext, QueueConnectionError, Worker } from "../mod.ts";
+import { createPool, func, type JobContext, QueueConnectionError, Worker } from "../mod.ts";
+import { scripts } from "../redis_scripts.ts";
 import type { RedisSettings } from "../redis_settings.ts";
+import { startLossyRelay } from "./_fake_server.ts";
 import { eventually, rejection } from "./_helpers.ts";
 import { randomPrefix, startRedis } from "./_redis.ts";
 import { SentinelService } from "./_topologies.ts";
-import { Gate } from "./_worker.ts";
+import { Gate, start } from "./_worker.ts";
 
 /** Nobody polls within a test: only wake-ups and news can bring anything about. */
 const NEVER = 60_000;
@@ -101,6 +103,32 @@ describe("A queue behind Sentinels", () => {
     }
     await last.restart();
     await eventually(() => arq.enqueueJob("echo").catch(() => false), "it is served", 20_000);
+  });
+});
+
+describe("A lost reply behind a Sentinel", () => {
+  it("makes no job another's, and no try of one that nobody runs", async () => {
+    await using server = await startRedis();
+    await using relay = await startLossyRelay(server.port);
+    const sentinel = [`sentinel monitor mymaster 127.0.0.1 ${relay.port} 1`];
+    await using watcher = await startRedis({ sentinel });
+    const url = `redis+sentinel://127.0.0.1:${watcher.port}/mymaster`;
+    await using arq = await createPool(url);
+    await using there = await createPool(server.url);
+    assert.ok(await arq.enqueueJob("echo", [1], { jobId: "known" })); // and so is the script
+    relay.loseReplyTo("mine");
+    assert.ok(await arq.enqueueJob("echo", [2], { jobId: "mine" }));
+    assert.equal(relay.lost, 1);
+
+    const echo = func((_ctx: JobContext, n: number) => n, { name: "echo", maxTries: 1 });
+    // Neither a poll nor the end of a lease may help.
+    const functions = [echo];
+    const worker = new Worker({ functions, connection: url, pollDelay: NEVER, lease: NEVER });
+    await using _running = start(worker);
+    for (const jobId of ["known", "mine"]) await there.job(jobId).result({ timeout: 10_000 });
+    relay.loseReplyTo(scripts.claim.sha);
+    assert.equal(await there.call("echo", [3], { timeout: 10_000 }), 3);
+    assert.equal(relay.lost, 2);
   });
 });
 
