@@ -94,16 +94,28 @@ export function giveBackArguments({ lease, deferMs, starts, kind }: GiveBack): A
   return [lease.jobId, lease.token, lease.score, optional(deferMs), String(starts), isRelease];
 }
 
-/** The payload's length is all that the script need be told of most jobs. */
-export function termsOf(
-  { payload, idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob,
-): string {
+/** The arguments of jobs, as `ENQUEUE` wants them. */
+export function enqueueArguments(jobs: readonly NewJob[]): Argument[] {
+  const args: Argument[] = [Buffer.concat(jobs.map(({ payload }) => payload)), ""];
+  let lengths = "";
+  for (const job of jobs) {
+    const terms = termsOf(job);
+    lengths += `${job.payload.length}${terms === undefined ? "" : "+"},`;
+    args.push(job.jobId);
+    if (terms !== undefined) args.push(terms);
+  }
+  args[1] = lengths;
+  return args;
+}
+
+/** What is to be told of a job; nothing of one with a random id that is due now. */
+function termsOf(
+  { idKind, slotId = "", dueAt, deferMs, expiresMs }: NewJob,
+): string | undefined {
   const isPlain = idKind === "random" && dueAt === undefined && deferMs === undefined &&
     expiresMs === undefined;
-  const length = String(payload.length);
-  if (isPlain) return length;
-  const terms = [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId];
-  return `${length},${terms.join(",")}`;
+  if (isPlain) return undefined;
+  return [idKind, optional(dueAt), optional(deferMs), optional(expiresMs), slotId].join();
 }
 
 /** What `CLAIM` replies, and the entries in it whose id is no text that anybody could name. */

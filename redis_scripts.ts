@@ -17,12 +17,12 @@ import { PROGRESS_KEEP_MS, script } from "./redis_prelude.ts";
  * Accepts jobs, all or none.
  *
  * Arguments: extra ms until expiry; `again` = "1" if an earlier reply may have been lost; a nonce
- * or "" if all ids are random; the payloads of all jobs, one behind the other, which is one write
- * for the client instead of one a job; then per job: id, and its payload's length, which for other
- * than random ids that are due now goes on with `,kind,due time,delay,expiry,slot` (kind: `random`,
- * `given`, `slot`; the others may be empty).
+ * or "" if all ids are random; the payloads of all jobs, one behind the other, and their lengths,
+ * with a comma behind each, which is one write for the client instead of one a job; then the ids. For
+ * others than random ids that are due now the length goes on with `+`, and the id is followed by
+ * `kind,due time,delay,expiry,slot` (kind: `random`, `given`, `slot`; the others may be empty).
  *
- * Replies a string with "1" for a created and "0" for a taken job each.
+ * Replies which jobs are taken: their numbers, from 1, with commas between them.
  *
  * Guarantees: an id that has a job, a result, or a running job in the queue is taken and left as it
  * is. A slot is refused also while its lock lasts and when over 60 s late; one that its job's id does
@@ -34,12 +34,12 @@ local LAST_INSTANT, SLOT_LATE = 8.64e15, 60000
 local extra, again, nonce = tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local nonce_key = prefix .. 'nonce:' .. nonce
 if nonce ~= '' then
-  local replies = call('GET', nonce_key)
-  if replies then return replies end
+  local reply = call('GET', nonce_key)
+  if reply then return reply end
 end
 call('ZCARD', QUEUE)
 
-local replies, entries, added, earliest = {}, {}, 0, math.huge
+local taken, entries, added, earliest = {}, {}, 0, math.huge
 
 -- What is rarely asked for: jobs that may be taken, are due later, or have an expiry of their own.
 local function adder_on_terms()
@@ -53,14 +53,15 @@ local function adder_on_terms()
     return call('EXISTS', LOCK .. id) == 1 and call('ZSCORE', QUEUE, id) ~= false
   end
 
+  -- Returns whether the job is there, now or from an earlier call.
   return function(id, payload, terms)
-    local kind, due, delay, expires, slot = string.match(terms, ',(.-),(.-),(.-),(.-),(.*)$')
+    local kind, due, delay, expires, slot = string.match(terms, '^(.-),(.-),(.-),(.-),(.*)$')
     kind, slot = kind or 'random', slot or ''
     local score = now
     if (due or '') ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
     elseif (delay or '') ~= '' then score = now + tonumber(delay) end
     local fresh = kind == 'random' and not again
-    if not fresh and is_taken(id, kind, score, slot) then return kind == 'random' and '1' or '0' end
+    if not fresh and is_taken(id, kind, score, slot) then return kind == 'random' end
     local ttl = tonumber(expires) or (math.max(score, now) - now + extra)
     call('SET', JOB .. id, payload, 'PX', format('%.0f', ttl))
     entries[added + 1], entries[added + 2] = format('%.0f', score), id
@@ -73,37 +74,36 @@ local function adder_on_terms()
       call('SET', LOCK .. slot, '1', 'PX', format('%.0f', score - now + SLOT_LATE + 1))
     end
     earliest = math.min(earliest, score)
-    return '1'
+    return true
   end
 end
 
-local payloads, start, add_on_terms = ARGV[5], 1, nil
+local payloads, start, at, number, add_on_terms = ARGV[5], 1, 6, 0, nil
 local plain_score, plain_ttl = format('%.0f', now), format('%.0f', extra)
-for i = 6, #ARGV, 2 do
-  local id, terms = ARGV[i], ARGV[i + 1]
-  local length = tonumber(terms)
-  local is_plain = length and not again
-  length = length or tonumber(string.match(terms, '^%d+'))
-  local payload = string.sub(payloads, start, start + length - 1)
+for length, has_terms in string.gmatch(ARGV[6], '(%d+)(%+?)') do
+  number, at = number + 1, at + 1
+  local id, first = ARGV[at], start
   start = start + length
-  if is_plain then -- it is due now and has a new id: no question need be asked
+  local payload = string.sub(payloads, first, start - 1)
+  if has_terms == '' and not again then -- it is due now and has a new id: no question need be asked
     call('SET', JOB .. id, payload, 'PX', plain_ttl)
     entries[added + 1], entries[added + 2] = plain_score, id
     added = added + 2
-    earliest = math.min(earliest, now)
-    replies[#replies + 1] = '1'
+    if earliest > now then earliest = now end
   else
+    local terms = ''
+    if has_terms ~= '' then at = at + 1 terms = ARGV[at] end
     add_on_terms = add_on_terms or adder_on_terms()
-    replies[#replies + 1] = add_on_terms(id, payload, terms)
+    if not add_on_terms(id, payload, terms) then taken[#taken + 1] = number end
   end
 end
 if added > 0 then
   call('ZADD', QUEUE, unpack(entries))
   wake_for(earliest)
 end
-replies = table.concat(replies)
-if nonce ~= '' then call('SET', nonce_key, replies, 'PX', 60000) end
-return replies
+local reply = table.concat(taken, ',')
+if nonce ~= '' then call('SET', nonce_key, reply, 'PX', 60000) end
+return reply
 `;
 
 /**

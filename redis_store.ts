@@ -29,6 +29,7 @@ import {
   BATCH,
   bytes,
   claimArguments,
+  enqueueArguments,
   finishBatches,
   giveBackArguments,
   list,
@@ -37,7 +38,6 @@ import {
   readSnapshot,
   rowBatches,
   settled,
-  termsOf,
   text,
 } from "./redis_arguments.ts";
 import { readReport, RedisNews } from "./redis_news.ts";
@@ -161,17 +161,16 @@ export class RedisStore implements Store {
   async enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]> {
     const anyGiven = jobs.some((job) => job.idKind !== "random");
     const nonce = anyGiven ? crypto.randomUUID() : "";
-    const payloads = Buffer.concat(jobs.map(({ payload }) => payload));
-    const fields = jobs.flatMap((job) => [job.jobId, termsOf(job)]);
+    const args = enqueueArguments(jobs);
     this.inspection.noteUse(queueName);
     const reply = await this.#run(scripts.enqueue, queueName, (again) => [
       String(extraMs),
-      again ? "1" : "0",
+      ...againFlag(again),
       nonce,
-      payloads,
-      ...fields,
+      ...args,
     ]);
-    return Array.from(text(reply), (flag) => flag === "1");
+    const taken = new Set(text(reply).split(","));
+    return jobs.map((_job, i) => !taken.has(String(i + 1)));
   }
 
   async claim(
