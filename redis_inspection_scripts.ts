@@ -55,10 +55,11 @@ if queued and call('EXISTS', LOCK .. id) == 1 then return 'running' end
 local removed = call('DEL', RESULT .. id)
 if queued then
   removed = 1
-  call('DEL', JOB .. id, STARTS .. id, HANDBACKS .. id, PROGRESS .. id)
+  call('DEL', JOB .. id, STARTS .. id, HANDBACKS .. id)
   call('ZREM', QUEUE, id)
   redis.pcall('ZREM', ABORT, id)
 end
+if removed == 1 then call('DEL', PROGRESS .. id) end
 return (removed == 1 or ARGV[2] == '1') and 'removed' or 'not_found'
 `;
 

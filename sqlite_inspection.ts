@@ -113,9 +113,10 @@ function remove(scope: Scope, jobId: string): Removal {
   const entry = row?.queue === queue ? row : undefined;
   if (entry && isLocked(entry, now)) return "running";
   const results = Number(sql.dropResult.run(space, jobId, now).changes);
-  sql.dropProgress.run(space, jobId);
   if (entry) drop(scope, entry.job);
-  return entry || results > 0 ? "removed" : "not_found";
+  if (!entry && results === 0) return "not_found";
+  sql.dropProgress.run(space, jobId);
+  return "removed";
 }
 
 type Position = readonly [place: number, row: number];

@@ -103,6 +103,19 @@ export function describeSteering(name: string, bench: OpenBench): void {
       assert.deepEqual(await b.enqueue(newJob("a", { idKind: "given" })), [true]);
     });
 
+    it("takes along what a job has told of its progress, but only with the job", async () => {
+      await using b = await bench();
+      const claim = await b.start("a");
+      const { starts } = claim;
+      const report = { lease: claim, starts, nth: 1, value: bytes("half") };
+      await b.store.report(b.queue, [report], MINUTE_MS);
+      assert.equal(await b.store.inspection.remove(`${b.queue}-other`, "a"), "not_found");
+      assert.equal((await b.store.readProgress("a"))?.nth, 1);
+      await b.finish(claim);
+      assert.equal(await remove(b, "a"), "removed");
+      assert.equal(await b.store.readProgress("a"), undefined);
+    });
+
     it("refuses the late success of a job that was removed", async () => {
       await using b = await bench();
       const late = await b.start("a", SHORT_LEASE_MS);
