@@ -94,8 +94,13 @@ export function checkEnqueueOptions(
 }
 
 function checkText(key: string, value: unknown): void {
-  if (value === undefined || (typeof value === "string" && value !== "")) return;
-  throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
+  if (value === undefined) return;
+  if (typeof value !== "string" || value === "") {
+    throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
+  }
+  // Stored as UTF-8, it would be the same as others.
+  if (value.isWellFormed()) return;
+  throw new TypeError(`${key} must not have a lone surrogate, got ${show(value)}`);
 }
 
 /** Also one of another realm: its class has no further one above it. */

@@ -184,6 +184,13 @@ scenarios("enqueueJob", (scenario) => {
         "jobId must be a text that is not empty, got 7",
       ],
       [
+        "an id that no store can tell from others",
+        [],
+        { jobId: "a\ud800" },
+        "TypeError",
+        'jobId must not have a lone surrogate, got "a\\ud800"',
+      ],
+      [
         "a queue that is no text",
         [],
         { queueName: [] },
