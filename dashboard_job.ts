@@ -13,7 +13,7 @@ import {
   timeAgo,
   timeExact,
 } from "./dashboard_layout.ts";
-import { displayText, displayValue } from "./display.ts";
+import { displayText, displayValue, withoutText } from "./display.ts";
 import type { JobView, RunningJob, WorkerView } from "./inspection.ts";
 import { durationText } from "./quantities.ts";
 
@@ -171,7 +171,7 @@ function facts({ queueName, jobTry, status }: JobView, { runningOn }: JobDetails
   }</dl>`;
 }
 
-/** A part of 1, or of 100 as `{ percent }`, is shown as a bar; everything else as it is. */
+/** A part of 1 is shown as a bar; everything else as it is. */
 function progressSection(progress: unknown): Content {
   if (progress === undefined) return null;
   const isPart = typeof progress === "number" && progress >= 0 && progress <= 1;
@@ -206,7 +206,8 @@ function outcomeSection({ success, result }: JobView): Content {
 }
 
 function errorOf(error: Error, depth: number): Html {
-  const { name: _name, message: _message, stack, cause, ...fields } = error;
+  const { stack, cause } = error;
+  const fields = withoutText(error);
   const isNested = cause instanceof Error && depth < MAX_CAUSES;
   return html`<p class="error"><strong>${displayText(String(error.name), 200)}</strong> ${
     multiline(String(error.message), STACK_LIMIT)

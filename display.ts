@@ -184,10 +184,10 @@ function framesOf({ stack }: Error): string[] {
   return lines.filter((line) => line.startsWith("at "));
 }
 
-/** The fields that its text does not show. */
-function withoutText(error: Error): object {
+/** The fields that its text does not show; the errors of an aggregate, which are hidden, among them. */
+export function withoutText(error: Error): object {
   const { name: _name, message: _message, stack: _stack, cause: _cause, ...fields } = error;
-  return fields;
+  return error instanceof AggregateError ? { errors: error.errors, ...fields } : fields;
 }
 
 function nameOf(value: object): string {

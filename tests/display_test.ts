@@ -140,6 +140,14 @@ describe("displayValue", () => {
         "      at b (b.ts:2:2)",
       ].join("\n"),
     );
+    const first = new RangeError("first");
+    const aggregate = new AggregateError([first, "second"], "both failed");
+    first.stack = aggregate.stack = "";
+    assert.equal(
+      displayValue(aggregate, { limit: 1_000, isMultiline: true }),
+      "AggregateError: both failed\n{ errors: [ RangeError: first, 'second' ] }",
+    );
+    assert.match(displayJson(aggregate), /"errors":\[\{"name":"RangeError","message":"first"/);
     const wide = { first: "x".repeat(50), second: ["y".repeat(50)] };
     assert.equal(
       displayValue(wide, { limit: 1_000, isMultiline: true }),
