@@ -53,11 +53,26 @@ function durationOf(text: string): number | undefined {
  */
 export function readInstant(option: string, text: string | undefined): Date | undefined {
   if (text === undefined) return undefined;
-  const ms = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : NaN;
-  if (!Number.isNaN(ms)) return new Date(ms);
+  const instant = instantOf(text);
+  if (instant) return new Date(instant.epochMilliseconds);
   throw new UsageError(
     `${option} must be a time such as 2032-01-28T12:00:00Z, got ${show(text)}`,
   );
+}
+
+/** `Date.parse` would take a date alone for one in UTC, and the 30th of February for the 1st of March. */
+function instantOf(text: string): Temporal.Instant | Temporal.ZonedDateTime | undefined {
+  if (!/^\d{4}-\d\d-\d\d[^[]*$/.test(text)) return undefined;
+  try {
+    return Temporal.Instant.from(text);
+  } catch {
+    // It has no zone, or is no time at all.
+  }
+  try {
+    return Temporal.PlainDateTime.from(text).toZonedDateTime(Temporal.Now.timeZoneId());
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -28,14 +28,19 @@ describe("readDuration", () => {
 describe("readInstant and readSince", () => {
   it("read a time, or how long ago it was", () => {
     assert.deepEqual(readInstant("--x", "2032-01-28T12:00Z"), new Date("2032-01-28T12:00Z"));
-    assert.deepEqual(readSince("--x", "2032-01-28", 0), new Date("2032-01-28"));
+    assert.deepEqual(readInstant("--x", "2032-01-28T12:00+02:00"), new Date("2032-01-28T10:00Z"));
+    // Without a zone in the system's, a date too.
+    assert.deepEqual(readSince("--x", "2032-01-28T12:30", 0), new Date("2032-01-28T12:30"));
+    assert.deepEqual(readSince("--x", "2032-01-28", 0), new Date("2032-01-28T00:00"));
     assert.deepEqual(readSince("--x", "1h30m", 10_000_000), new Date(4_600_000));
     assert.equal(readSince("--x", undefined), undefined);
   });
 
   it("refuse anything else", () => {
     assert.throws(() => readInstant("--x", "5m"), /--x must be a time such as .*, got "5m"$/);
-    assert.throws(() => readInstant("--x", "2032-13-01"), /must be a time/);
+    for (const text of ["2032-13-01", "2032-02-30T00:00Z", "2032-01-28 (noon)"]) {
+      assert.throws(() => readInstant("--x", text), /must be a time/);
+    }
     assert.throws(() => readSince("--x", "yesterday"), /a duration such as 30m, or a time such as/);
     assert.throws(() => readSince("--x", "2032-99"), /must be a time/);
   });
