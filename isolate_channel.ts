@@ -57,15 +57,15 @@ export type Report =
     /** As `encodeProgress` writes it. */
     readonly record: Uint8Array;
   }
-  /** It has started: it ignores signals that tell programs to end, and begins the job it is given. */
-  | { readonly kind: "ready" };
+  /** It begins the job it was given; signals that tell programs to end are ignored by now. */
+  | { readonly kind: "begun" };
 
 const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>([
   "end",
   "retry",
   "log",
   "progress",
-  "ready",
+  "begun",
 ]);
 
 /**

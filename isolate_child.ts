@@ -82,7 +82,6 @@ export function serve(options: ChildOptions): void {
   thread.on("error", (error) => {
     throw error; // Nothing can be heard any more: the process ends with this error.
   });
-  child.tell({ kind: "ready" });
 }
 
 /** Runs one job at a time. */
@@ -101,6 +100,7 @@ class Child {
 
   async #run({ exportName, record, facts }: Order & { readonly kind: "run" }): Promise<void> {
     this.#controller = new AbortController();
+    this.tell({ kind: "begun" });
     const { jobSerializer, jobDeserializer } = await this.#options.loadSerializer?.() ?? {};
     const job = decodeJob(record, jobDeserializer);
     const ended = (s: boolean, r: unknown): Report => {

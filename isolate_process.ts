@@ -61,7 +61,7 @@ export class IsolateProcess {
   readonly #subprocess: Subprocess;
   readonly #advice: string;
   #call: Call | undefined;
-  #isReady = false;
+  #hasBegun = false;
   #isEnding = false;
   #hasEnded = false;
   #printed = "";
@@ -77,7 +77,8 @@ export class IsolateProcess {
     this.ended = this.#subprocess.ended.then(async (how) => {
       this.#hasEnded = true;
       if (this.#call) await atMost(LAST_WORDS_MS, outputs);
-      if (!this.#isReady && END_SIGNALS.some((signal) => signal === how)) this.#giveBack();
+      const isInnocent = this.jobs > 1 || END_SIGNALS.some((signal) => signal === how);
+      if (!this.#hasBegun && isInnocent) this.#giveBack();
       else this.#fail(`ended with ${how} before the job did`);
     });
   }
@@ -94,7 +95,8 @@ export class IsolateProcess {
 
   /**
    * Has it run a job; `ctx` tells of its abort, `onProgress` takes how far it is. Resolves to
-   * undefined if the job has not begun, since a signal ended the process while it started.
+   * undefined if the job has not begun, since a signal ended the process while it started, or
+   * something that was left by an earlier job, or done to it meanwhile.
    */
   async run(
     order: Order & { readonly kind: "run" },
@@ -103,6 +105,7 @@ export class IsolateProcess {
   ): Promise<End | undefined> {
     const { promise, resolve, reject } = Promise.withResolvers<End | undefined>();
     this.jobs++;
+    this.#hasBegun = false;
     this.#call = { ctx, onProgress, resolve, reject };
     this.#send(order);
     const tell = () => this.#send({ kind: "abort", reason: ctx.signal.reason });
@@ -167,7 +170,7 @@ export class IsolateProcess {
   #hear(message: unknown): void {
     if (!isReport(message)) throw new TypeError("it is no report");
     if (message.kind === "log") return passOn(message);
-    if (message.kind === "ready") return void (this.#isReady = true);
+    if (message.kind === "begun") return void (this.#hasBegun = true);
     const call = this.#call;
     if (message.kind === "progress") return call?.onProgress(message.record);
     this.#call = undefined;
@@ -182,7 +185,7 @@ export class IsolateProcess {
   #fail(how: string): void {
     const call = this.#call;
     this.#call = undefined;
-    const [verb, advice] = this.#isReady ? ["ran", ""] : ["was to run", this.#advice];
+    const [verb, advice] = this.#hasBegun ? ["ran", ""] : ["was to run", this.#advice];
     call?.reject(
       new JobExecutionFailed(
         `The process that ${verb} "${call.ctx.functionName}" ${how}${advice}${

@@ -92,8 +92,8 @@ export class Place implements Disposable {
   }
 
   /**
-   * Runs the job; settles as the function does, or rejects if the process ends before. One that a
-   * signal ends while it starts, before the job has begun, is replaced by another.
+   * Runs the job; settles as the function does, or rejects if the process ends before. One that ends
+   * before the job has begun, and not by its fault, is replaced by another.
    */
   async run(record: JobRecord, ctx: JobMeta): Promise<unknown> {
     const { jobId, jobTry, score, queueName } = ctx;

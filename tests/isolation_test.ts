@@ -310,6 +310,21 @@ const signal = ["SIGINT", "SIGTERM", "SIGHUP"][readFileSync(starts).length - 1];
 if (signal) process.kill(process.pid, signal);
 `;
 
+describe("A process that ends between two jobs", () => {
+  it("fails neither, whether something left by the first ends it or somebody else", async () => {
+    const functions = Object.fromEntries(
+      ["abandon", "count"].map((name) => [name, isolated(name, { maxProcesses: 1 })]),
+    );
+    await playing({ functions }, async (call) => {
+      assert.equal(await call("abandon"), undefined);
+      const { pid, calls } = await call("count") as Count;
+      assert.equal(calls, 1);
+      process.kill(pid, "SIGKILL");
+      assert.equal((await call("count") as Count).calls, 1);
+    });
+  });
+});
+
 describe("A signal to end, which reaches a process as well as its worker,", () => {
   it("is ignored, whether the function gives way or not", async () => {
     using notes = new Notes();

@@ -22,6 +22,11 @@ export function count(): { readonly pid: number; readonly calls: number } {
   return { pid: process.pid, calls: ++calls };
 }
 
+/** Leaves behind what ends its process, as soon as it has returned. */
+export function abandon(): void {
+  void Promise.reject(new Error("abandoned"));
+}
+
 /** Has something to do at the end of its process. */
 export function mourn(_ctx: IsolatedContext, file: string): void {
   process.on("exit", () => writeFileSync(file, "in order"));
