@@ -260,19 +260,28 @@ function pragma(database: DatabaseSync, name: string): number {
 }
 
 const BUSY = 5;
+const CANNOT_OPEN = 14;
 const CODES_BY_TEXT: readonly (readonly [text: string, code: number])[] = [
   ["locked", BUSY],
   ["readonly", 8],
   ["disk I/O error", 10],
   ["malformed", 11],
   ["is full", 13],
-  ["unable to open", 14],
+  ["unable to open", CANNOT_OPEN],
   ["not a database", 26],
 ];
 
-/** SQLite's number for what went wrong; undefined if it is no error of SQLite. Deno's errors often lack it. */
+/** An error of the system, such as `ENOTDIR`. */
+const SYSTEM_ERROR = /^E[A-Z]+$/;
+
+/**
+ * SQLite's number for what went wrong, also where the system said it before SQLite was asked;
+ * undefined if it is neither. Deno's errors often lack it.
+ */
 function sqliteCode(error: unknown): number | undefined {
-  if (!(error instanceof Error) || !("code" in error) || error.code !== "ERR_SQLITE_ERROR") return;
+  if (!(error instanceof Error) || !("code" in error)) return;
+  if (SYSTEM_ERROR.test(String(error.code))) return CANNOT_OPEN;
+  if (error.code !== "ERR_SQLITE_ERROR") return;
   if ("errcode" in error && typeof error.errcode === "number") return error.errcode & 0xff;
   return CODES_BY_TEXT.find(([text]) => error.message.includes(text))?.[1] ?? 1;
 }
@@ -306,7 +315,7 @@ function reasonOf(code: number, path: string, message: string, timeoutMs: number
       return `it is damaged (${message})`;
     case 13:
       return "the disk is full";
-    case 14:
+    case CANNOT_OPEN:
       return hasFolder(path)
         ? "it cannot be opened: this process needs to read and write the file and its folder"
         : `there is no folder ${dirname(path)}`;

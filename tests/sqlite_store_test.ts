@@ -281,7 +281,11 @@ describe("Files that cannot be a store are refused and left as they are:", () =>
     assert.match(await refusal(folder.url()), /: it is a directory$/);
     const url = `sqlite:${folder.path}/none/queue.db`;
     assert.equal(await refusal(url), `Cannot use ${url}: there is no folder ${folder.path}/none`);
-    assert.deepEqual(readdirSync(folder.path), ["queue.db"]);
+    writeFileSync(`${folder.path}/file`, "");
+    const below = `sqlite:${folder.path}/file/q.db`;
+    const reason = `there is no folder ${folder.path}/file`;
+    assert.equal(await refusal(below), `Cannot use ${below}: ${reason}`);
+    assert.deepEqual(readdirSync(folder.path).sort(), ["file", "queue.db"]);
   });
 
   it("a read-only file", async () => {
