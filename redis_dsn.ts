@@ -4,7 +4,7 @@
  */
 import { SettingsError } from "./errors.ts";
 import { isPort, type RedisSettings } from "./redis_settings.ts";
-import { checkKeys, show } from "./validation.ts";
+import { checkKeys, parseQuery, show } from "./validation.ts";
 
 /** What a connection string says: where the server is, and the prefix of its keys if given. */
 export interface ParsedDsn {
@@ -77,11 +77,6 @@ const QUERY_NUMBERS = {
   connRetries: "connRetries",
   connRetryDelay: "connRetryDelay",
 } as const;
-
-/** A plus is no space here, as it is none before the host: passwords have some. */
-function parseQuery(query: string): URLSearchParams {
-  return new URLSearchParams(query.replaceAll("+", "%2B"));
-}
 
 function readQuery(query: string, problems: string[]): Mutable<RedisSettings> {
   const settings: Mutable<RedisSettings> = {};

@@ -5,7 +5,7 @@
 import { resolve } from "node:path";
 import { durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
-import { checkKeys, show } from "./validation.ts";
+import { checkKeys, parseQuery, show } from "./validation.ts";
 
 /** The path that stands for a store in memory. */
 export const MEMORY = ":memory:";
@@ -47,7 +47,7 @@ export function isSqliteUrl(connection: string): boolean {
  */
 export function parseSqliteUrl(connection: string): ParsedSqliteUrl {
   const [, encodedPath = "", query = ""] = /^sqlite:([^?]*)\??(.*)$/is.exec(connection) ?? [];
-  const entries: Readonly<Record<string, string>> = Object.fromEntries(new URLSearchParams(query));
+  const entries: Readonly<Record<string, string>> = Object.fromEntries(parseQuery(query));
   const problems = checkKeys(entries, QUERY_KEYS);
   const path = readPath(encodedPath, problems);
   const timeoutMs = readTimeout(entries.timeout, problems);

@@ -11,6 +11,11 @@ export function checkKeys(value: object, known: readonly string[]): string[] {
   });
 }
 
+/** A connection string's query. A plus is no space in it, nor before the host: passwords have some. */
+export function parseQuery(query: string): URLSearchParams {
+  return new URLSearchParams(query.replaceAll("+", "%2B"));
+}
+
 /** Whether `value` is an object that may have options: neither null nor a list. */
 export function isOptions(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);

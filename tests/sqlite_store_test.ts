@@ -47,6 +47,7 @@ describe("connection strings of the embedded store", () => {
       prefix: "x:",
       timeoutMs: 500,
     });
+    assert.equal(parseSqliteUrl("sqlite:q.db?prefix=a+b").prefix, "a+b"); // as in other strings
     assert.equal(parseSqliteUrl("sqlite:q.db").path, `${process.cwd()}/q.db`);
     assert.equal(parseSqliteUrl("sqlite:///var/q.db").path, "/var/q.db");
     assert.equal(parseSqliteUrl("SQLite::memory:?prefix=y").path, ":memory:");
