@@ -78,8 +78,9 @@ export function noJobPage(context: PageContext, jobId: string, notice: Content):
   return { title: "No such job", section: "jobs", body, status: 404 };
 }
 
-function actions(context: PageContext, { jobId, status }: JobView): Content {
-  const target = link(context, "job", { id: jobId });
+function actions(context: PageContext, { jobId, queueName, status }: JobView): Content {
+  // A result is found by its id alone: the job may have run on another queue than the one shown.
+  const target = link({ ...context, queueName }, "job", { id: jobId });
   const hasEnded = status === "complete" || status === "failed";
   return [
     status === "failed" &&

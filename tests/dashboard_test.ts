@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { createPool } from "../client.ts";
 import { dashboard, type DashboardOptions } from "../dashboard.ts";
+import { Worker } from "../worker.ts";
 import { HOSTILE, LOCAL, Stage, Visitor } from "./_dashboard.ts";
 import { eventually, within } from "./_helpers.ts";
 import { randomPrefix } from "./_redis.ts";
@@ -282,6 +283,26 @@ describe("dashboard's buttons", () => {
     assert.equal(await post({ origin: "http://inside" }), 403);
     assert.equal(await post({ origin: "http://inside:8000" }), 303);
     assert.equal(await post({ origin: "https://arq.example", host: "arq.example" }), 303);
+  });
+
+  it("retry a job on the queue that it ran on, whichever is shown", async () => {
+    await using stage = await Stage.open();
+    const { arq } = stage;
+    const functions = {
+      fail: () => {
+        throw new Error("as ever");
+      },
+    };
+    const worker = new Worker({ connection: arq, queueName: "mail", functions, burst: true });
+    await arq.enqueueJob("fail", [], { jobId: "letter", queueName: "mail" });
+    await worker.run();
+    const visitor = new Visitor(dashboard(arq));
+    const page = await (await visitor.get("/job?id=letter")).text();
+    const [, target = ""] = /<form method="post" action="([^"]+)">/.exec(page) ?? [];
+    const form = { action: "retry", ...await visitor.token() };
+    const { headers } = await visitor.post(target.replaceAll("&amp;", "&"), form);
+    assert.equal(headers.get("location"), "/job?queue=mail&id=letter&done=retried");
+    assert.equal(await arq.job("letter", { queueName: "mail" }).status(), "queued");
   });
 
   it("say what they have done, in words that no link can choose", async () => {
