@@ -157,6 +157,14 @@ const STRING_KEYS = [
   "sentinelUsername",
   "sentinelPassword",
 ] as const;
+const TLS_KEYS = [
+  "sslKeyfile",
+  "sslCertfile",
+  "sslCertReqs",
+  "sslCaCerts",
+  "sslCaData",
+  "sslCheckHostname",
+] as const;
 /** What must not be shown. */
 const SECRETS: ReadonlySet<keyof RedisSettings> = new Set(["password", "sentinelPassword"]);
 const BOOLEAN_KEYS = ["ssl", "sslCheckHostname", "sentinel", "cluster", "retryOnTimeout"] as const;
@@ -267,6 +275,12 @@ function combinationProblems(settings: RedisSettings): string[] {
       problems.push(`${key} is for Sentinels: use redis+sentinel:// or set sentinel to true`);
     }
   }
+  // Somebody who gives these and gets no TLS would send the password in the clear.
+  for (const key of TLS_KEYS) {
+    if (settings[key] !== undefined && settings.ssl === undefined) {
+      problems.push(`${key} is for TLS: set ssl to true`);
+    }
+  }
   if (cluster && database) problems.push(problemOf(settings, "database", "0 on a Cluster"));
   return problems;
 }
@@ -315,10 +329,7 @@ function isHostList(value: unknown): value is readonly (readonly [string, number
     );
 }
 
-type TlsSettings = Pick<
-  RedisSettings,
-  "sslKeyfile" | "sslCertfile" | "sslCertReqs" | "sslCaCerts" | "sslCaData" | "sslCheckHostname"
->;
+type TlsSettings = Pick<RedisSettings, typeof TLS_KEYS[number]>;
 
 /** Reads the files that the settings name, when a client is made and not before. */
 export function tlsOptions(settings: TlsSettings): Readonly<Record<string, unknown>> {

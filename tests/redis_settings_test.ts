@@ -107,7 +107,10 @@ describe("Redis settings", () => {
     [{ password: 12345 }, "password must be a string, got something else"],
     [{ unixSocketPath: true }, "unixSocketPath must be a string, got true"],
     [{ ssl: "yes" }, 'ssl must be a boolean, got "yes"'],
-    [{ sslCertReqs: "no" }, 'sslCertReqs must be "required", "optional" or "none", got "no"'],
+    [
+      { ssl: true, sslCertReqs: "no" },
+      'sslCertReqs must be "required", "optional" or "none", got "no"',
+    ],
     [{ connTimeout: 0 }, "connTimeout must be 1 ms or more, got 0 (milliseconds)"],
     [{ timeout: Infinity }, "timeout must be a finite duration, got Infinity"],
     [{ maxConnections: 0 }, "maxConnections must be a whole number of 1 or more, got 0"],
@@ -128,6 +131,7 @@ describe("Redis settings", () => {
       { sentinel: true, sentinelPassword: 5 },
       "sentinelPassword must be a string, got something else",
     ],
+    [{ sslCaCerts: "ca.pem" }, "sslCaCerts is for TLS: set ssl to true"],
     [{ sentinel: true, cluster: true }, "cluster must be false where sentinel is true, got true"],
     [{ cluster: true, database: 1 }, "database must be 0 on a Cluster, got 1"],
   ];
