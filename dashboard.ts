@@ -239,6 +239,10 @@ class Dashboard {
   }
 
   #stream(queueName: string): Response {
+    // A pool that is closed does not end once more, and no more would the stream.
+    if (!this.#arq.store.isOpen) {
+      return plain(503, { reason: "The pool of this dashboard is closed", advice: "" });
+    }
     return new Response(this.#live.stream(queueName), {
       headers: {
         ...SAFETY,

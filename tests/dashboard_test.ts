@@ -485,6 +485,7 @@ describe("dashboard's live numbers", () => {
     await stream.fragments();
     await arq.close();
     await within(2_000, "the end of the stream", stream.ended());
+    assert.equal((await visitor.get("/live")).status, 503); // as its browser asks for again
   });
 });
 
