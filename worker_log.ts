@@ -191,7 +191,8 @@ export const log = {
     const wait = waitMs > 0 ? `to finish within ${seconds(waitMs)}s` : "to cancel";
     const text = `shutdown on ${reason} ◆ ${jobsComplete} jobs complete ◆ ${jobsFailed} failed ` +
       `◆ ${jobsRetried} retries ◆ ${ongoing} ongoing ${wait}`;
-    write("info", text, { event: "stopping", ...counters, ongoing });
+    // Whoever counts may have more about it than the counts, the state of the user's among it.
+    write("info", text, { event: "stopping", jobsComplete, jobsFailed, jobsRetried, ongoing });
   },
 
   /** The sign of life was written. */

@@ -1,6 +1,7 @@
 import { configure, type LogRecord, reset } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { after } from "node:test";
+import { inspect } from "node:util";
 import { cron, func, type JobContext, Retry, type WorkerSettings } from "../mod.ts";
 import { Gate, pause, scenarios, type Scene, until } from "./_worker.ts";
 
@@ -78,6 +79,22 @@ scenarios("The log", (scenario) => {
       );
     },
   );
+
+  scenario("tells machines the counts at the end, and nothing of the settings", async (scene) => {
+    await listen();
+    const { worker } = scene.start({ functions: { one: () => 1 }, ctx: { password: "secret" } });
+    await scene.arq.call("one");
+    await until("the count", () => worker.jobsComplete === 1);
+    await worker.close();
+    assert.deepEqual(line(/^shutdown/).properties, {
+      event: "stopping",
+      jobsComplete: 1,
+      jobsFailed: 0,
+      jobsRetried: 0,
+      ongoing: 0,
+    });
+    assert.ok(lines.every((each) => !inspect(each, { depth: 9 }).includes("secret")));
+  });
 
   scenario("is as in the manual for a job that succeeds", async (scene) => {
     const { started, ended } = await logOf(scene, () => 42, ["https://deno.com", 3]);
