@@ -3,7 +3,7 @@
  *
  * **Weekdays count differently in the two forms.** In fields, as in Python's arq, 0 is Monday and
  * 6 is Sunday; in a cron string, as everywhere else, 0 and 7 are Sunday and 1 is Monday. Names
- * mean the same in both.
+ * (`mon`, `tue`, `wed`, `thu`, …) mean the same in both; fields take Python's `tues` and `thurs` too.
  *
  * **When clocks change** in the schedule's time zone:
  * - A wall-clock time that occurs twice runs once, at its first occurrence. A job that runs every
@@ -19,8 +19,10 @@ import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.t
 import type { IsolateOptions } from "./isolate_options.ts";
 import { checkKeys, show } from "./validation.ts";
 
-/** A weekday as Python's arq spells it. */
-export type WeekdayName = "mon" | "tues" | "wed" | "thurs" | "fri" | "sat" | "sun";
+/** A weekday as in a cron string, or as Python's arq spells it. */
+export type WeekdayName =
+  | ("mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun")
+  | ("tues" | "thurs");
 
 /** One allowed value, or a list or Set of them. */
 export type CronField<Value = number> = Value | Iterable<Value>;
@@ -115,8 +117,10 @@ const RANGES: Readonly<Record<FieldName, readonly [min: number, max: number]>> =
   second: [0, 59],
   millisecond: [0, 999],
 };
-const WEEKDAYS: readonly unknown[] = ["mon", "tues", "wed", "thurs", "fri", "sat", "sun"];
-const CRON_WEEKDAYS = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
+const WEEKDAYS: readonly string[] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+const CRON_WEEKDAYS = WEEKDAYS.map((name) => name.toUpperCase());
+/** How Python's arq spells the others. */
+const PYTHON_WEEKDAYS: Readonly<Record<string, string>> = { tues: "tue", thurs: "thu" };
 
 /**
  * Schedules a function: a worker that has the result among its `cronJobs` enqueues it at or just
@@ -293,7 +297,7 @@ function checkField(field: FieldName, value: unknown): number[] {
 
 function checkNumber(field: FieldName, item: unknown): number {
   const isName = field === "weekday" && typeof item === "string";
-  const value = isName ? WEEKDAYS.indexOf(item) : item;
+  const value = isName ? WEEKDAYS.indexOf(PYTHON_WEEKDAYS[item] ?? item) : item;
   const [min, max] = RANGES[field];
   const names = field === "weekday" ? ` or one of ${WEEKDAYS.join(", ")}` : "";
   const whole = typeof item === "number" && !Number.isInteger(item) ? "a whole number, " : "";

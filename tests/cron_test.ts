@@ -130,9 +130,9 @@ describe("cron", () => {
     refuses({ weekday: new Set() }, { name: "RangeError", message: `weekday ${empty}` });
   });
 
-  it("takes exactly arq's names of weekdays", () => {
-    for (const name of ["tue", "thu", "monday", "MON", ""]) {
-      const message = "weekday must be 0 to 6 or one of mon, tues, wed, thurs, fri, sat, sun, " +
+  it("takes exactly cron's and arq's names of weekdays", () => {
+    for (const name of ["tu", "thur", "monday", "MON", "", "constructor"]) {
+      const message = "weekday must be 0 to 6 or one of mon, tue, wed, thu, fri, sat, sun, " +
         `got "${name}"`;
       refuses({ weekday: name }, { name: "RangeError", message });
     }
@@ -181,8 +181,8 @@ describe("cron", () => {
     const typeError = (message: RegExp) => ({ name: "TypeError", message });
     // @ts-expect-error: text for a number
     assert.throws(() => cron(report, { hour: "9" }), typeError(/^hour/));
-    // @ts-expect-error: not arq's name of the day
-    assert.throws(() => cron(report, { weekday: "tue" }), { message: /^weekday/ });
+    // @ts-expect-error: not a name of the day
+    assert.throws(() => cron(report, { weekday: "tuesday" }), { message: /^weekday/ });
     // @ts-expect-error: names are for weekdays
     assert.throws(() => cron(report, { month: ["jan"] }), typeError(/^month/));
     // @ts-expect-error: a flag

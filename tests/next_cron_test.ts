@@ -135,8 +135,9 @@ describe("nextCron", () => {
   });
 
   it("counts weekdays from Monday in fields", () => {
-    const days = ["mon", "tues", "wed", "thurs", "fri", "sat", "sun"] as const;
-    for (const [index, name] of days.entries()) {
+    const days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"] as const;
+    const ofPython = [[1, "tues"], [3, "thurs"]] as const;
+    for (const [index, name] of [...days.entries(), ...ofPython]) {
       const expected = [`2026-06-0${index + 1}T00:00:00.123Z`]; // 1 June 2026 is a Monday
       const midnight = { hour: 0, minute: 0, timezone: "UTC" };
       assert.deepEqual(slots("2026-05-31T12:00:00Z", { ...midnight, weekday: name }, 1), expected);
