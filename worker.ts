@@ -385,7 +385,7 @@ export async function runWorker<State = unknown>(
 }
 
 /**
- * Reads the sign of life of the workers of these settings' queue.
+ * Reads the sign of life of the workers of these settings' queue; their functions may be left out.
  *
  * Returns a text such as `Mar-01 17:41:22 j_complete=0 j_failed=0 j_retried=0 j_ongoing=0 queued=0`,
  * or undefined if no worker has given one within `healthCheckInterval`. The command line's
@@ -407,6 +407,7 @@ export async function checkHealth<State = unknown>(
 ): Promise<string | undefined> {
   const { client, ownsClient, healthCheckKey } = resolveSettings(
     settings as WorkerSettings<never>,
+    true,
   );
   try {
     if (ownsClient) await client.store.connect();

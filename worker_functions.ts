@@ -43,7 +43,8 @@ interface Entry {
 }
 
 /**
- * Gives each function its name and its limits; a cron job's function counts as one.
+ * Gives each function its name and its limits; a cron job's function counts as one. There must be
+ * one, unless `mayBeIdle`.
  *
  * @throws {TypeError} if `functions` is neither a record nor a list.
  * @throws {SettingsError} listing every problem.
@@ -52,6 +53,7 @@ export function registerAll(
   functions: unknown,
   cronJobs: unknown,
   defaults: Limits,
+  mayBeIdle: boolean,
 ): Map<string, RegisteredFunction> {
   if (typeof functions !== "object" || functions === null) {
     throw new TypeError(
@@ -81,7 +83,7 @@ export function registerAll(
     register(cronEntry(job), "cron(fn, …, { name })");
   }
   const isEmpty = Array.isArray(cronJobs) && cronJobs.length === 0 && registered.size === 0;
-  if (isEmpty && problems.length === 0) {
+  if (isEmpty && !mayBeIdle && problems.length === 0) {
     problems.push("functions is empty, and so is cronJobs: give the worker at least one function");
   }
   if (problems.length > 0) throw new SettingsError("worker settings", problems);

@@ -207,11 +207,15 @@ export const CONNECTION_ALIASES: readonly string[] = [
 const MIN_LEASE_MS = 100;
 
 /**
- * Checks settings and fills in the defaults; does no I/O.
+ * Checks settings and fills in the defaults; does no I/O. Who runs no jobs needs no functions:
+ * `mayBeIdle`.
  *
  * @throws {SettingsError} listing every problem.
  */
-export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettings {
+export function resolveSettings(
+  settings: WorkerSettings<never>,
+  mayBeIdle: boolean = false,
+): ResolvedSettings {
   if (typeof settings !== "object" || settings === null) {
     throw new SettingsError("worker settings", [`they must be an object, got ${show(settings)}`]);
   }
@@ -235,7 +239,7 @@ export function resolveSettings(settings: WorkerSettings<never>): ResolvedSettin
     maxTries: isCount(settings.maxTries) ? settings.maxTries : 5,
   };
   const { functions: given = {}, cronJobs = [] } = settings;
-  const functions = attempt(() => registerAll(given, cronJobs, defaults)) ?? new Map();
+  const functions = attempt(() => registerAll(given, cronJobs, defaults, mayBeIdle)) ?? new Map();
   const client = attempt(() => clientOf(settings));
   const queueName = settings.queueName ?? client?.defaultQueueName ?? "";
   attempt(() => client?.store.checkQueueName(queueName));

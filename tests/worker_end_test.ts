@@ -398,6 +398,16 @@ scenarios("A health check", (scenario) => {
     await scene.arq.job("later").abort();
   });
 
+  scenario("needs no functions", async (scene) => {
+    const { connection, prefix } = scene;
+    assert.equal(await checkHealth({ connection, prefix }), undefined);
+    scene.start({ functions: { one } });
+    await until(
+      "the sign of life",
+      async () => await checkHealth({ connection, prefix }) !== undefined,
+    );
+  });
+
   scenario("is written by a burst, too", async (scene) => {
     const { connection, prefix } = scene;
     let seen: string | undefined;
