@@ -46,6 +46,7 @@ export async function connect(args: Arguments, signal: AbortSignal): Promise<Con
   const prefix = args.value("prefix");
   const named = args.value("queue");
   if (module === undefined) {
+    checkQueues(connection, prefix, named);
     return connectedOn(await createPool(connection, { prefix, signal }), named);
   }
   const settings = withOverrides(await loadSettings(locateExport(module)), {
@@ -111,6 +112,23 @@ function checkUrl(option: string, url: string): void {
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     throw new UsageError(`${option}: ${error.problems.join("; ")}`);
+  }
+}
+
+/** The default queue's name follows from the prefix, and may be as wrong as one that was given. */
+function checkQueues(
+  url: string = "redis://localhost:6379",
+  prefix: string | undefined,
+  named: string | undefined,
+): void {
+  const store = openStore(url, prefix);
+  for (const name of [`${store.prefix}queue`, ...named === undefined ? [] : [named]]) {
+    try {
+      store.checkQueueName(name);
+    } catch (error) {
+      const option = name === named ? "--queue: " : "";
+      throw new UsageError(`${option}${(error as Error).message}`);
+    }
   }
 }
 

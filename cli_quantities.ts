@@ -26,9 +26,9 @@ export function readDuration(option: string, text: string | undefined): number |
   if (text === undefined) return undefined;
   const ms = durationOf(text);
   if (ms !== undefined) return ms;
-  const unit = /^\d+$/.test(text) ? `, such as ${text}s` : "";
+  const unit = /^\d+$/.test(text) ? `; did you mean ${text}s?` : "";
   throw new UsageError(
-    `${option} must be a duration such as 500ms, 30s, 1h30m or 2d${unit}, got ${show(text)}`,
+    `${option} must be a duration such as 500ms, 30s, 1h30m or 2d, got ${show(text)}${unit}`,
   );
 }
 

@@ -310,14 +310,15 @@ describe("The commands for operators", () => {
       mayStart: () => Promise.resolve(),
     };
     const follow = async ({ spec, run }: Command, line: readonly string[]) => {
-      const args = new Arguments(["--url", "redis://nowhere.invalid", ...line], spec.options);
+      const url = line.includes("--url") ? [] : ["--url", "redis://nowhere.invalid"];
+      const args = new Arguments([...url, ...line], spec.options);
       checkOperands("arq", spec, args.operands);
       return await run(args, host, line);
     };
     const wrong: readonly (readonly [Command, readonly string[], RegExp])[] = [
       [JOBS, ["--status", "faild"], /^--status "faild" is none: did you mean failed\?$/],
       [JOBS, ["--limit", "0"], /^--limit must be a whole number of 1 or more, got "0"$/],
-      [JOBS, ["--interval", "5"], /^--interval must be a duration .* such as 5s, got "5"$/],
+      [JOBS, ["--interval", "5"], /^--interval must be a duration .*, got "5"; did you mean 5s\?$/],
       [STATS, ["--history", "4h"], /^--history must be from 1m to 3h, got "4h"$/],
       [JOB, ["a", "b"], /^job does not take "b"/],
       [ENQUEUE, [], /^enqueue needs NAME; see arq enqueue --help$/],
@@ -329,6 +330,12 @@ describe("The commands for operators", () => {
       [RETRY, ["a", "--failed"], /^retry takes ids or --failed, not both$/],
       [RETRY, ["a", "--since", "1h"], /^--function and --since go with --failed$/],
       [ABORT, [], /^abort needs ID; see/],
+      [STATS, ["--queue", "a:ops:b"], /^--queue: A queue's name must not contain ":ops:"/],
+      [
+        STATS,
+        ["--url", "redis+cluster://nowhere.invalid"],
+        /^On a Cluster the prefix needs a hash/,
+      ],
     ];
     for (const [command, line, message] of wrong) {
       await assert.rejects(follow(command, line), { name: "UsageError", message });

@@ -21,7 +21,7 @@ describe("readDuration", () => {
     for (const text of ["", "s", "-5s", "1h 30m", "5 minutes", "P1M", "-PT5S", "Infinity"]) {
       assert.throws(() => readDuration("--x", text), /^UsageError: --x must be a duration such/);
     }
-    assert.throws(() => readDuration("--x", "30"), /2d, such as 30s, got "30"$/);
+    assert.throws(() => readDuration("--x", "30"), /2d, got "30"; did you mean 30s\?$/);
   });
 });
 
