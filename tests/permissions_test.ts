@@ -18,7 +18,7 @@ interface Outcome {
 /** Runs a module with the runtime of this test, with Deno's permissions as given and no others. */
 function runModule(file: string, permissions: readonly string[], args: string[]): Promise<Outcome> {
   const flags = "Deno" in globalThis
-    ? ["run", "--quiet", "--no-prompt", "--no-check", "--no-lock", "--cached-only", ...permissions]
+    ? ["run", "--quiet", "--no-prompt", "--no-check", "--frozen", "--cached-only", ...permissions]
     : ["run"];
   const options = { cwd: ROOT, timeout: DEADLINE_MS, env: { ...process.env, NO_COLOR: "1" } };
   return new Promise((resolve) => {

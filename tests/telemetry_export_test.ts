@@ -93,7 +93,7 @@ async function runProgram(collector: Collector, ...args: string[]): Promise<stri
     OTEL_EXPORTER_OTLP_ENDPOINT: await collector.listen(),
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
   };
-  const flags = IS_DENO ? ["--no-prompt", "--no-check", "--no-lock", "--cached-only"] : [];
+  const flags = IS_DENO ? ["--no-prompt", "--no-check", "--frozen", "--cached-only"] : [];
   const command = ["run", ...flags, ...args];
   const { stdout } = await promisify(execFile)(process.execPath, command, { env, timeout: 30_000 });
   return stdout;
