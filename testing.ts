@@ -40,6 +40,7 @@ import type {
   UntypedFunctions,
   WrappedFunction,
 } from "./typed_names.ts";
+import { checkOptions } from "./validation.ts";
 import { Worker, type WorkerContext, type WorkerFunction, type WorkerSettings } from "./worker.ts";
 import { resolveSettings } from "./worker_settings.ts";
 
@@ -120,6 +121,7 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
 
   /** Use {@linkcode createTestQueue} instead. */
   constructor(settings: TestSettings<never, Functions>, options: TestQueueOptions = {}) {
+    checkOptions("createTestQueue", '{ now: new Date("2030-01-01") }', options, ["now"]);
     this.#settings = settings;
     this.#clock = { now: instantMs("now", options.now ?? Date.now()) };
     const { prefix = "arq:", queueName, expiresExtra, jobSerializer, jobDeserializer } = settings;
@@ -205,6 +207,7 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
     args?: Readonly<ArgsOf<F[N]>>,
     when: ExpectedTime = {},
   ): EnqueuedJob {
+    checkOptions("assertEnqueued", "{ deferBy: 5_000 }", when, ["deferBy", "deferUntil"]);
     const jobs = this.enqueued();
     const found = jobs.findLast((job) =>
       job.functionName === functionName && isDueAt(job, when) &&
@@ -216,9 +219,8 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
     const lines = jobs.map(({ functionName, args, dueTime }) =>
       `  ${functionName}(${listed(args)}) for ${dueTime.toISOString()}`
     );
-    throw new Error(
-      [`${wanted} was not enqueued, but ${jobs.length} others:`, ...lines].join("\n"),
-    );
+    const others = jobs.length === 0 ? ", nor anything else" : `, but ${jobs.length} others:`;
+    throw new Error([`${wanted} was not enqueued${others}`, ...lines].join("\n"));
   }
 
   /** Calls the settings' `onShutdown` and closes the store; jobs that are left are gone. */
@@ -294,7 +296,7 @@ function listed(args: readonly unknown[]): string {
  * ```
  *
  * @throws {SettingsError} listing every problem of the settings.
- * @throws {TypeError | RangeError} if `now` is no point in time.
+ * @throws {TypeError | RangeError} if an option is unknown, or `now` is no point in time.
  */
 export async function createTestQueue<State = unknown, F extends Functions = Functions>(
   settings: TestSettings<State, F>,
@@ -334,7 +336,9 @@ export async function runFunction<Fn extends AnyFunction | WrappedFunction>(
   fn: Fn,
   ...rest: ArgsAndOptions<ArgsOf<Fn>, RunFunctionOptions>
 ): Promise<ResultOf<Fn>> {
-  const [args = [], { ctx = {}, jobTry, kwargs } = {}] = rest as [unknown[]?, RunFunctionOptions?];
+  const [args = [], options = {}] = rest as [unknown[]?, RunFunctionOptions?];
+  checkOptions("runFunction", "{ jobTry: 2 }", options, ["ctx", "jobTry", "kwargs"]);
+  const { ctx = {}, jobTry, kwargs } = options;
   const name = nameOf(fn);
   const outcomes: JobOutcome[] = [];
   await using queue = await createTestQueue<unknown, Functions>({

@@ -3,12 +3,22 @@
  * @module
  */
 
-/** One line for each key of `value` that is not known, with the nearest known one. */
+/** More known keys than that are not listed. */
+const MOST_LISTED = 8;
+
+/** One line for each key of `value` that is not known, with the nearest known one, or with all. */
 export function checkKeys(value: object, known: readonly string[]): string[] {
+  const all = known.length <= MOST_LISTED ? `; known: ${known.join(", ")}` : "";
   return Object.keys(value).filter((key) => !known.includes(key)).map((key) => {
-    const near = nearest(key, known);
-    return `unknown option "${key}"${near === undefined ? "" : `; did you mean "${near}"?`}`;
+    const near = nearest(key, known) ?? longer(key, known);
+    return `unknown option "${key}"${near === undefined ? all : `; did you mean "${near}"?`}`;
   });
+}
+
+/** The one of `words` that `word` is a part of, as `queueName` is of `defaultQueueName`. */
+function longer(word: string, words: readonly string[]): string | undefined {
+  const found = words.filter((each) => each.toLowerCase().includes(word.toLowerCase()));
+  return word.length < 4 || found.length !== 1 ? undefined : found[0];
 }
 
 /** A connection string's query. A plus is no space in it, nor before the host: passwords have some. */

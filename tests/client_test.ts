@@ -150,7 +150,7 @@ scenarios("A client", (scenario) => {
       [
         "an unknown option of job()",
         (arq: Loose) => arq.job("a", { queue: "b" }),
-        'job: unknown option "queue"',
+        'job: unknown option "queue"; did you mean "queueName"?',
       ],
       [
         "a number as queue of job()",

@@ -204,7 +204,13 @@ scenarios("enqueueJob", (scenario) => {
         "TypeError",
         'unknown option "deferby"; did you mean "deferBy"?',
       ],
-      ["an option of call", [], { timeout: 1 }, "TypeError", 'unknown option "timeout"'],
+      [
+        "an option of call",
+        [],
+        { timeout: 1 },
+        "TypeError",
+        'unknown option "timeout"; known: jobId, queueName, deferUntil, deferBy, expires, jobTry, kwargs',
+      ],
       [
         "keyword arguments as text",
         [],

@@ -263,7 +263,9 @@ describe("What was enqueued in a test queue", () => {
 
   it("can be asserted", async () => {
     await using queue = await createTestQueue({ functions: { double } }, { now: NOON });
-    assert.throws(() => queue.assertEnqueued("double"), /^Error: double\(…\) was not enqueued/);
+    assert.throws(() => queue.assertEnqueued("double"), {
+      message: "double(…) was not enqueued, nor anything else",
+    });
     await queue.arq.enqueueJob("double", [1]);
     await queue.arq.enqueueJob("double", [2], { deferBy: { minutes: 5 } });
     queue.assertEnqueued("double");
@@ -342,10 +344,28 @@ describe("A test queue", () => {
     });
   });
 
+  it("refuses unknown options, which would make a test say nothing", async () => {
+    const unknown = (text: string) => ({ name: "TypeError", message: text });
+    await assert.rejects(
+      createTestQueue({ functions: { double } }, { nwo: NOON } as never),
+      unknown('createTestQueue: unknown option "nwo"; known: now'),
+    );
+    await assert.rejects(
+      runFunction(double, [1], { try: 2 } as never),
+      unknown('runFunction: unknown option "try"; known: ctx, jobTry, kwargs'),
+    );
+    await using queue = await createTestQueue({ functions: { double } });
+    await queue.arq.enqueueJob("double", [1]);
+    assert.throws(
+      () => queue.assertEnqueued("double", [1], { defer: 5_000 } as never),
+      unknown('assertEnqueued: unknown option "defer"; did you mean "deferBy"?'),
+    );
+  });
+
   it("needs no permission", async () => {
     if (!("Deno" in globalThis)) return; // Bun has no permissions
     const file = fileURLToPath(new URL("./data/unpermitted.ts", import.meta.url));
-    const flags = ["test", "--no-prompt", "--no-check", "--no-lock", "--cached-only"];
+    const flags = ["test", "--no-prompt", "--no-check", "--frozen", "--cached-only"];
     const { stdout } = await promisify(execFile)(process.execPath, [...flags, file], {
       env: { ...process.env, NO_COLOR: "1" },
     });

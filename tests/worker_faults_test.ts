@@ -335,7 +335,7 @@ describe("The options of a run", () => {
     });
     await assert.rejects(worker.run({ maxBurstJobs: 1 } as never), {
       name: "TypeError",
-      message: 'run: unknown option "maxBurstJobs"',
+      message: 'run: unknown option "maxBurstJobs"; known: signal',
     });
     await assert.rejects(worker.runCheck({ retryJob: false } as never), {
       name: "TypeError",

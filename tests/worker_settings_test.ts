@@ -140,7 +140,7 @@ describe("Worker settings", () => {
     ]);
     assert.deepEqual(problemsOf({ functions: { a: func(noop, options) } }), [
       'functions.a: unknown option "timout"; did you mean "timeout"?',
-      'functions.a: unknown option "xyz"',
+      'functions.a: unknown option "xyz"; known: name, keepResult, timeout, maxTries, isolate',
       "functions.a: maxTries must be 1 or more, got 0",
       "functions.a: keepResult must be 0 or more, got -1",
     ]);
@@ -169,7 +169,8 @@ describe("Worker settings", () => {
       timeout: 1,
     } as never;
     const problems = [
-      'isolate: unknown option "timeout"',
+      'isolate: unknown option "timeout"; known: maxProcesses, idleTime, maxJobsPerProcess, ' +
+      "permissions, serializer, runtimeArgs",
       "isolate.maxProcesses must be a whole number of 1 or more, got 0",
       "isolate.maxJobsPerProcess must be a whole number of 1 or more, got 1.5",
       'isolate.serializer must be a module specifier, got ""',
