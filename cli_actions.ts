@@ -37,7 +37,7 @@ export const ENQUEUE: Command = operation(
       { name: "defer-until", value: "TIME", help: "Start it no sooner than 2032-01-28T12:00Z" },
       { name: "expires", value: "TIME", help: "Do not start it later than in, say, 1h" },
       { name: "wait", help: "Wait for its end; exit 5 if it fails" },
-      { name: "timeout", value: "TIME", help: "Wait no longer than this; exit 6 then" },
+      { name: "timeout", value: "TIME", help: "Wait, but no longer than this; exit 6 then" },
     ],
     epilog: "Write a text as '\"text\"', and -- before arguments that begin with a dash.",
   },
