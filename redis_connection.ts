@@ -4,7 +4,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { DisconnectsClientError, RESP_TYPES } from "@redis/client";
+import { DisconnectsClientError, RESP_TYPES, SocketClosedUnexpectedlyError } from "@redis/client";
 import { Buffer } from "node:buffer";
 import { Deadlines } from "./deadlines.ts";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
@@ -380,6 +380,15 @@ export class RedisConnection {
     return isPassing(error, kind === "cluster") || retryOnError.includes(firstWord(error) ?? "");
   }
 
+  /** What may be wrong where the first words of one side meant nothing to the other. */
+  #tlsHint(error: unknown): string {
+    if (this.isConnected) return "";
+    if (this.#target.tls === undefined) {
+      return isHangUp(error) ? "; does it want TLS, as with rediss://?" : "";
+    }
+    return error instanceof NoReplyError ? "; does it speak TLS on this port?" : "";
+  }
+
   #explain(thrown: unknown): Error {
     const error = underlying(thrown);
     if (error instanceof QueueConnectionError || error instanceof SettingsError) return error;
@@ -394,12 +403,18 @@ export class RedisConnection {
       : reasonOf(reason, address, kind === "sentinel");
     const refused = firstWord(reason) !== undefined && !isPassing(reason, true);
     const tooLarge = isTooLarge(error);
-    return new QueueConnectionError(`Redis at ${address}: ${text}`, {
+    return new QueueConnectionError(`Redis at ${address}: ${text}${this.#tlsHint(error)}`, {
       cause: error,
       refused,
       tooLarge,
     });
   }
+}
+
+/** Whether the other side has hung up. */
+function isHangUp(error: unknown): boolean {
+  return error instanceof SocketClosedUnexpectedlyError ||
+    (error instanceof Error && "code" in error && error.code === "ECONNRESET");
 }
 
 class NoReplyError extends Error {

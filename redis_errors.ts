@@ -101,6 +101,7 @@ export function reasonOf(error: unknown, address: string, isSentinel: boolean): 
     return `this program may not connect; start it with --allow-net=${address}`;
   }
   if (code === "ECONNREFUSED") return "connection refused; is the server running there?";
+  if (code === "ECONNRESET") return "it closed the connection";
   if (code === "ENOTFOUND" || code === "EAI_AGAIN") return "the host name is not known";
   if (isNotRedis(error)) return "what answers there is not Redis";
   const certificate = certificateProblem(error);

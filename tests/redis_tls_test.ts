@@ -92,6 +92,18 @@ describe("TLS", () => {
     await works({ ...settings, sslCertReqs: "none" });
   });
 
+  it("is asked for, or asked about, where the port may be one for the other", async () => {
+    const once = { host: "localhost", connTimeout: 500, connRetries: 0 };
+    assert.match(
+      await refusal({ ...trusting, ...once, port: servers[0]?.port ?? 0 }),
+      /^Redis at localhost:\d+: no reply within 0\.5 s; does it speak TLS on this port\?$/,
+    );
+    assert.match(
+      await refusal({ ...once, port: open }),
+      /^Redis at localhost:\d+: .*closed.*; does it want TLS, as with rediss:\/\/\?$/,
+    );
+  });
+
   it("shows a certificate of its own to a server that wants one", async () => {
     const settings = { ...trusting, port: closed };
     assert.match(
