@@ -8,6 +8,7 @@ import { type Duration, durationMs } from "./duration.ts";
 import { ArqError, brandErrors } from "./errors.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
 import type { UntypedFunction } from "./typed_names.ts";
+import { checkOptions } from "./validation.ts";
 
 /** Logs for one job; a text in braces stands for the property of that name. */
 export interface JobLogger {
@@ -213,9 +214,10 @@ export class Retry extends ArqError {
   /**
    * Takes the delay before the next try.
    *
-   * @throws {TypeError | RangeError} if `defer` is not a duration of 0 or more.
+   * @throws {TypeError | RangeError} if an option is unknown, or `defer` is not a duration of 0 or more.
    */
   constructor(options: RetryOptions = {}) {
+    checkOptions("Retry", "{ defer: { seconds: 5 } }", options, ["defer", "cause"]);
     const deferMs = options.defer === undefined
       ? undefined
       : durationMs("Retry: defer", options.defer);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import * as errors from "../errors.ts";
+import { Retry } from "../functions.ts";
 
 const { FailedJobs, QueueConnectionError, SerializationError, DeserializationError } = errors;
 
@@ -100,5 +101,15 @@ describe("SettingsError", () => {
     const expected = "Cannot use these worker settings:\n  a is wrong\n  b is missing";
     assert.equal(error.message, expected);
     assert.deepEqual(error.problems, ["a is wrong", "b is missing"]);
+  });
+});
+
+describe("Retry", () => {
+  it("refuses what would be a retry at once by mistake", () => {
+    const refuses = (options: unknown, message: string) =>
+      assert.throws(() => new Retry(options as never), { name: "TypeError", message });
+    refuses(5, "Retry takes an object such as { defer: { seconds: 5 } }, got 5");
+    refuses({ delay: 5 }, 'Retry: unknown option "delay"; known: defer, cause');
+    refuses({ deferBy: 5 }, 'Retry: unknown option "deferBy"; did you mean "defer"?');
   });
 });
