@@ -144,6 +144,12 @@ function functionOptions(
   if (!hasCount) {
     problems.push(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
   }
+  if (typeof fn === "string" && /^\.\.?\//.test(fn)) {
+    problems.push(
+      `functions.${name}: nobody knows what ${show(fn)} is relative to; write ` +
+        `import.meta.resolve(${show(fn)})`,
+    );
+  }
   const isolate = resolveIsolate(options.isolate, typeof fn === "string");
   problems.push(...isolate.problems.map((found) => `functions.${name}: ${found}`));
   return {

@@ -66,8 +66,10 @@ const functions = {
   overloaded,
   inline: async (_ctx: JobContext, pair: [number, string], options: { b: boolean }) =>
     await Promise.resolve({ pair, ...options }),
-  lazy: func<typeof import("./data/lazy_functions.ts").triple>("./data/lazy_functions.ts#triple"),
-  lazyUntyped: func("./data/lazy_functions.ts#triple"),
+  lazy: func<typeof import("./data/lazy_functions.ts").triple>(
+    import.meta.resolve("./data/lazy_functions.ts#triple"),
+  ),
+  lazyUntyped: func(import.meta.resolve("./data/lazy_functions.ts#triple")),
   renamed: func(optional, { name: "other" }),
 };
 type Fns = typeof functions;

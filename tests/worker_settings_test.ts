@@ -199,6 +199,19 @@ describe("Worker settings", () => {
     );
   });
 
+  it("tell that a relative specifier needs its module", () => {
+    const given = {
+      functions: { a: func("./a.ts#b") },
+      cronJobs: [cron("../c.ts#d", "@hourly", { isolate: true })],
+    };
+    assert.deepEqual(problemsOf(given), [
+      'functions.a: nobody knows what "./a.ts#b" is relative to; write ' +
+      'import.meta.resolve("./a.ts#b")',
+      'functions.cron:d: nobody knows what "../c.ts#d" is relative to; write ' +
+      'import.meta.resolve("../c.ts#d")',
+    ]);
+  });
+
   for (
     const [what, settings, problem] of [
       ["no object", null, "they must be an object, got null"],
