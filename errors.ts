@@ -17,8 +17,12 @@ export abstract class ArqError extends Error {
       return Object.prototype.isPrototypeOf.call(this.prototype, value);
     }
     const wanted = Reflect.get(this.prototype, BRAND);
-    for (let proto = Object.getPrototypeOf(value); proto; proto = Object.getPrototypeOf(proto)) {
-      if (Object.hasOwn(proto, BRAND) && Reflect.get(proto, BRAND) === wanted) return true;
+    try {
+      for (let proto = Object.getPrototypeOf(value); proto; proto = Object.getPrototypeOf(proto)) {
+        if (Object.hasOwn(proto, BRAND) && Reflect.get(proto, BRAND) === wanted) return true;
+      }
+    } catch {
+      // A proxy that lets nobody look at it, such as a revoked one, is none of ours.
     }
     return false;
   }

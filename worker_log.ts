@@ -202,10 +202,9 @@ export const log = {
 };
 
 function errorText(error: unknown): string {
-  if (!(error instanceof Error)) return shown(error);
   try {
-    return `${error.name}: ${error.message}`;
+    return error instanceof Error ? `${error.name}: ${error.message}` : shown(error);
   } catch {
-    return "an error that cannot be shown"; // A getter of somebody else's object threw.
+    return "an error that cannot be shown"; // A getter or a proxy of somebody else's object threw.
   }
 }

@@ -250,13 +250,16 @@ scenarios("A job that throws", (scenario) => {
   });
 
   scenario("may throw anything", async (scene) => {
-    const jobs = await scene.arq.enqueueJobs([{ name: "text" }, { name: "nothing" }]);
+    const { proxy: revoked, revoke } = Proxy.revocable({}, {});
+    revoke(); // Nobody can look at it any more.
     const functions = {
       text: () => Promise.reject("just a text"),
       nothing: () => Promise.reject(undefined),
+      revoked: () => Promise.reject(revoked),
     };
+    const jobs = await scene.arq.enqueueJobs(Object.keys(functions).map((name) => ({ name })));
     const worker = await scene.burst({ functions });
-    assert.equal(worker.jobsFailed, 2);
+    assert.equal(worker.jobsFailed, 3);
     for (const job of jobs) {
       assert.ok(job);
       assert.equal((await resultOf(job)).success, false);
