@@ -40,6 +40,9 @@ local call, format = redis.call, string.format
 local QUEUE, WAKE, ABORT, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix = ARGV[1]
 
+-- The last point in time that a date can hold.
+local LAST_INSTANT = 8.64e15
+
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 

@@ -30,7 +30,7 @@ import { PROGRESS_KEEP_MS, script } from "./redis_prelude.ts";
  * is written if the queue's key holds something else than a queue.
  */
 const ENQUEUE = String.raw`
-local LAST_INSTANT, SLOT_LATE = 8.64e15, 60000
+local SLOT_LATE = 60000
 local extra, again, nonce = tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local nonce_key = prefix .. 'nonce:' .. nonce
 if nonce ~= '' then
@@ -58,8 +58,9 @@ local function adder_on_terms()
     local kind, due, delay, expires, slot = string.match(terms, '^(.-),(.-),(.-),(.-),(.*)$')
     kind, slot = kind or 'random', slot or ''
     local score = now
-    if (due or '') ~= '' then score = math.max(1, math.min(tonumber(due), LAST_INSTANT))
+    if (due or '') ~= '' then score = tonumber(due)
     elseif (delay or '') ~= '' then score = now + tonumber(delay) end
+    score = math.max(1, math.min(score, LAST_INSTANT))
     local fresh = kind == 'random' and not again
     if not fresh and is_taken(id, kind, score, slot) then return kind == 'random' end
     local ttl = tonumber(expires) or (math.max(score, now) - now + extra)
@@ -271,7 +272,7 @@ for i = 3, #ARGV, 6 do
   local id, score, delay = ARGV[i], ARGV[i + 2], ARGV[i + 3]
   local reply = '0'
   if is_mine(id, ARGV[i + 1], score) then
-    local due = delay == '' and score or format('%.0f', now + tonumber(delay))
+    local due = delay == '' and score or format('%.0f', math.min(now + tonumber(delay), LAST_INSTANT))
     return_to_queue(id, score, due)
     if ARGV[i + 4] == '0' then call('DEL', STARTS .. id)
     else call('SET', STARTS .. id, ARGV[i + 4], 'EX', '88400') end

@@ -161,14 +161,15 @@ export function conformance(name: string, open: OpenStore): void {
 
     it("accepts a job for any time to come", async () => {
       await using b = await bench();
-      const far = [8.64e15, 1e300].map((dueAt, i) => newJob(`j${i}`, { dueAt, idKind: "given" }));
-      assert.deepEqual(await b.enqueue(newJob("a", { idKind: "given" }), ...far), [
-        true,
-        true,
-        true,
-      ]);
-      assert.deepEqual(idsOf(await b.claim()), ["a"]);
-      assert.equal((await b.store.queueEntries(b.queue)).length, 3);
+      const times = [{ dueAt: 8.64e15 }, { dueAt: 1e300 }, { deferMs: Number.MAX_SAFE_INTEGER }];
+      const far = times.map((time, i) => newJob(`j${i}`, { ...time, idKind: "given" }));
+      const isNew = await b.enqueue(newJob("a", { idKind: "given" }), ...far);
+      assert.deepEqual(isNew, [true, true, true, true]);
+      const claim = only(await b.claim());
+      assert.equal(claim.jobId, "a");
+      await b.giveBack(claim, { deferMs: Number.MAX_SAFE_INTEGER });
+      const scores = (await b.store.queueEntries(b.queue)).map(({ score }) => score);
+      assert.deepEqual(scores, [8.64e15, 8.64e15, 8.64e15, 8.64e15]); // The last that a date can hold.
     });
 
     it("lets a job expire after `expiresMs`, or `extraMs` after it is due", async () => {
