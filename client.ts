@@ -14,6 +14,7 @@ import {
 } from "./enqueue_options.ts";
 import { QueueConnectionError, SerializationError } from "./errors.ts";
 import {
+  checkWaiting,
   type JobDef,
   jobDef,
   type JobResult,
@@ -303,6 +304,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     options: CallOptions = {},
   ): Promise<unknown> {
     this.#check(name, args, options, CALL);
+    checkWaiting("call", options);
     const { jobId = `${this.#callGroup}@${newJobId()}` } = options;
     const { queueName = this.defaultQueueName } = options;
     const sending = beginSending(name, queueName, jobId);

@@ -12,7 +12,7 @@ import { jobResult, type JobSource, LATE_NEWS_MS, notFound, statusOf } from "./j
 import { decodeJob, decodeProgress, decodeResult } from "./serializer.ts";
 import { type Step, StepBuffer } from "./step_buffer.ts";
 import type { JobNews, JobObservation, ProgressReport } from "./store.ts";
-import { checkOptions } from "./validation.ts";
+import { checkOptions, checkSignal } from "./validation.ts";
 
 /** The job is in the queue; the first event where no worker has it yet. */
 export interface JobQueued {
@@ -111,10 +111,11 @@ const POLL_MS = 500;
 /**
  * Checks the options of watching.
  *
- * @throws {TypeError} if one is unknown.
+ * @throws {TypeError} if one is unknown or has a bad value.
  */
 export function checkEventOptions(options: EventOptions): void {
   checkOptions("events", "{ signal }", options, ["signal"]);
+  checkSignal("events", options.signal);
 }
 
 /** The events of a job. Nothing happens before the first one is asked for. */

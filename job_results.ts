@@ -15,7 +15,7 @@ import {
 } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 import type { JobSnapshot, Store } from "./store.ts";
-import { checkOptions } from "./validation.ts";
+import { checkOptions, checkSignal } from "./validation.ts";
 
 /**
  * Where a job is in its life.
@@ -139,7 +139,17 @@ const RESULT_KEYS = [
  */
 export function checkResultOptions(what: string, options: ResultOptions): void {
   checkOptions(what, RESULT_EXAMPLE, options, RESULT_KEYS);
-  const { timeout, pollDelay } = options;
+  checkWaiting(what, options);
+}
+
+/**
+ * Checks how long is to be waited, among whatever other options.
+ *
+ * @throws {TypeError | RangeError} if one has a bad value.
+ */
+export function checkWaiting(what: string, options: ResultOptions): void {
+  const { timeout, pollDelay, signal } = options;
+  checkSignal(what, signal);
   if (timeout !== undefined) durationMs("timeout", timeout);
   if (pollDelay !== undefined) durationMs("pollDelay", pollDelay, 1);
 }

@@ -5,7 +5,7 @@
 import type { Duration } from "./duration.ts";
 import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
-import { checkOptions, show } from "./validation.ts";
+import { checkOptions, checkSignal, show } from "./validation.ts";
 
 /**
  * Where the queue lives: a connection string, settings, or a client of `@redis/client`.
@@ -47,7 +47,8 @@ const POOL_KEYS = [
  */
 export function checkPoolOptions(options: PoolOptions): void {
   checkOptions("createPool", '{ prefix: "app:" }', options, POOL_KEYS);
-  const { jobSerializer, jobDeserializer, defaultQueueName, prefix } = options;
+  const { jobSerializer, jobDeserializer, defaultQueueName, prefix, signal } = options;
+  checkSignal("createPool", signal);
   for (const [key, value] of Object.entries({ defaultQueueName, prefix })) {
     if (value !== undefined && (typeof value !== "string" || value === "")) {
       throw new TypeError(

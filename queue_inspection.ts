@@ -21,7 +21,7 @@ import { Job } from "./jobs.ts";
 import { readStats, readWorkers } from "./queue_stats.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import type { Store } from "./store.ts";
-import { checkOptions, show } from "./validation.ts";
+import { checkOptions, checkSignal, show } from "./validation.ts";
 import type { WorkerReading } from "./worker_records.ts";
 
 const RETRY_KEYS = [
@@ -194,6 +194,7 @@ export abstract class QueueInspection {
     checkOptions("retryJobs", '{ functionName: "resize" }', options, RETRY_KEYS);
     const queueName = this.#queueOf("retryJobs", { queueName: options.queueName });
     checkFunctionName("retryJobs", options.functionName);
+    checkSignal("retryJobs", options.signal);
     return await retryMany(this, queueName, sinceMs("retryJobs", options.since), options);
   }
 

@@ -54,6 +54,16 @@ export function checkOptions(
   if (problem !== undefined) throw new TypeError(`${what}: ${problem}`);
 }
 
+/**
+ * Checks that what `what` takes as its `signal` is one, if it is given.
+ *
+ * @throws {TypeError} if it is none, such as the controller it comes from.
+ */
+export function checkSignal(what: string, signal: unknown): void {
+  if (signal === undefined || signal instanceof AbortSignal) return;
+  throw new TypeError(`${what}: signal must be an AbortSignal, got ${show(signal)}`);
+}
+
 /** The word of `words` that differs from `word` by a slip or two; undefined if none does. */
 export function nearest(word: string, words: readonly string[]): string | undefined {
   const limit = word.length < 4 ? 1 : 2;

@@ -12,7 +12,7 @@ import { countersText, HealthRecorder } from "./health.ts";
 import type { Isolation } from "./isolation.ts";
 import { JobLoop } from "./job_loop.ts";
 import { atMost, sleep, untilAborted } from "./sleep.ts";
-import { checkKeys } from "./validation.ts";
+import { checkOptions, checkSignal } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
 import { WorkerReporter } from "./worker_report.ts";
 import {
@@ -120,7 +120,7 @@ export class Worker<State = unknown> implements AsyncDisposable {
    * Told to stop, it claims nothing more, lets jobs run for `jobCompletionWait`, aborts the rest
    * and gives them back to the queue, so that another worker starts them at once.
    *
-   * @throws {TypeError} if it runs already, or an option is unknown.
+   * @throws {TypeError} if it runs already, or an option is unknown or has a bad value.
    * @throws {QueueConnectionError} if the store cannot be reached at the start, or if the worker's
    * pool is closed before that or while it runs.
    * @throws what `onStartup` throws; no job was taken then.
@@ -319,9 +319,9 @@ function contextOf(settings: ResolvedSettings, state: Record<string, unknown>): 
 }
 
 function checkRunOptions(method: string, options: RunCheckOptions, keys: readonly string[]): void {
-  const [problem] = checkKeys(options, keys);
-  if (problem !== undefined) throw new TypeError(`${method}: ${problem}`);
-  const { maxBurstJobs = 1 } = options;
+  checkOptions(method, "{ signal }", options, keys);
+  const { signal, maxBurstJobs = 1 } = options;
+  checkSignal(method, signal);
   if (!(maxBurstJobs >= 1)) {
     throw new RangeError(
       `${method}: maxBurstJobs must be 1 or more, got ${maxBurstJobs}; leave it out for no limit`,

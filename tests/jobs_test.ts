@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import process from "node:process";
 import { inspect, promisify } from "node:util";
 import {
+  createPool,
   type Job,
   type JobContext,
   JobExecutionFailed,
@@ -10,6 +11,7 @@ import {
   ResultNotFound,
   type ResultOptions,
   Retry,
+  Worker,
 } from "../mod.ts";
 import { Gate, scenarios, type Scene, until } from "./_worker.ts";
 
@@ -247,6 +249,28 @@ scenarios("arq.call", (scenario) => {
     await assert.rejects(call({ timeot: 1 }), /Cannot enqueue "double": unknown option "timeot"/);
     await assert.rejects(call({ signal: AbortSignal.abort(new Error("no")) }), /no/);
     assert.deepEqual(await scene.keys(), []);
+  });
+});
+
+scenarios("A signal that is none", (scenario) => {
+  scenario("is refused at once, wherever one is taken", async (scene) => {
+    const options = { signal: new AbortController() as unknown as AbortSignal };
+    const job = await scene.arq.enqueueJob("double", [1]);
+    const functions = { double: (_ctx: JobContext, n: number) => 2 * n };
+    const refused = (method: string) => ({
+      name: "TypeError",
+      message: `${method}: signal must be an AbortSignal, got an object of AbortController`,
+    });
+    await assert.rejects(job.result(options), refused("result"));
+    await assert.rejects(job.abort(options), refused("abort"));
+    assert.throws(() => job.events(options), refused("events"));
+    await assert.rejects(scene.arq.call("double", [1], options), refused("call"));
+    await assert.rejects(scene.arq.retryJobs(options), refused("retryJobs"));
+    await assert.rejects(createPool("sqlite::memory:", options), refused("createPool"));
+    const worker = new Worker({ functions, connection: scene.arq });
+    await assert.rejects(worker.run(options), refused("run"));
+    assert.equal(await job.status(), "queued");
+    await scene.burst({ functions });
   });
 });
 
