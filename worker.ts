@@ -12,7 +12,7 @@ import { countersText, HealthRecorder } from "./health.ts";
 import type { Isolation } from "./isolation.ts";
 import { JobLoop } from "./job_loop.ts";
 import { atMost, sleep, untilAborted } from "./sleep.ts";
-import { checkOptions, checkSignal } from "./validation.ts";
+import { checkOptions, checkSignal, isCount, show } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
 import { WorkerReporter } from "./worker_report.ts";
 import {
@@ -322,11 +322,11 @@ function checkRunOptions(method: string, options: RunCheckOptions, keys: readonl
   checkOptions(method, "{ signal }", options, keys);
   const { signal, maxBurstJobs = 1 } = options;
   checkSignal(method, signal);
-  if (!(maxBurstJobs >= 1)) {
-    throw new RangeError(
-      `${method}: maxBurstJobs must be 1 or more, got ${maxBurstJobs}; leave it out for no limit`,
-    );
-  }
+  if (isCount(maxBurstJobs) || maxBurstJobs === Infinity) return;
+  const rule = "must be a whole number of 1 or more";
+  throw new RangeError(
+    `${method}: maxBurstJobs ${rule}, got ${show(maxBurstJobs)}; leave it out for no limit`,
+  );
 }
 
 function reasonText(reason: unknown): string {

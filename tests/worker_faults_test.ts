@@ -343,11 +343,11 @@ describe("The options of a run", () => {
     });
   });
 
-  for (const maxBurstJobs of [-1, 0, NaN]) {
+  for (const maxBurstJobs of [-1, 0, NaN, 1.5]) {
     it(`do not take ${maxBurstJobs} for maxBurstJobs`, async () => {
       await assert.rejects(worker.runCheck({ maxBurstJobs }), {
         name: "RangeError",
-        message: "runCheck: maxBurstJobs must be 1 or more, " +
+        message: "runCheck: maxBurstJobs must be a whole number of 1 or more, " +
           `got ${maxBurstJobs}; leave it out for no limit`,
       });
     });
