@@ -246,7 +246,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     if (!Array.isArray(requests)) {
       throw new TypeError(`enqueueJobs takes a list of jobs, got ${show(requests)}`);
     }
-    const checked = requests.map((request) => {
+    const checked = Array.from(requests, (request: JobRequest<F>) => { // also holes of the list
       const { name, args = [], options = {} } = checkRequest(request);
       this.#check(name, args, options, ENQUEUE);
       return { name, args, options, queueName: options.queueName ?? this.defaultQueueName };

@@ -178,6 +178,11 @@ scenarios("A client", (scenario) => {
         'Each job to enqueue is { name, args, options }, got ["greet",["x"]]',
       ],
       [
+        "a list with a hole",
+        (arq: Loose) => arq.enqueueJobs(new Array(1)),
+        "Each job to enqueue is { name, args, options }, got undefined",
+      ],
+      [
         "a job of a list without a name",
         (arq: Loose) => arq.enqueueJobs([{ args: [1] }]),
         'Each job to enqueue is { name, args, options }, got {"args":[1]}',
