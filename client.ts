@@ -305,6 +305,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   ): Promise<unknown> {
     this.#check(name, args, options, CALL);
     checkWaiting("call", options);
+    options.signal?.throwIfAborted();
     const { jobId = `${this.#callGroup}@${newJobId()}` } = options;
     const { queueName = this.defaultQueueName } = options;
     const sending = beginSending(name, queueName, jobId);

@@ -6,6 +6,7 @@ import {
   SpanKind,
   SpanStatusCode,
   trace,
+  type Tracer,
 } from "@opentelemetry/api";
 import { AlwaysOffSampler, ParentBasedSampler, type ReadableSpan } from "@opentelemetry/sdk-trace";
 import assert from "node:assert/strict";
@@ -259,6 +260,25 @@ scenarios("Telemetry", (scenario) => {
     assert.equal(run.attributes["error.type"], "JobExecutionFailed");
     const [point] = await otel.points("messaging.client.consumed.messages");
     assert.equal(point?.attributes["messaging.arq.function"], "_OTHER");
+  });
+
+  scenario("begins nothing for a call that is not sent", async (scene) => {
+    const begun: string[] = [];
+    const startSpan = (name: string) => {
+      begun.push(name);
+      return trace.wrapSpanContext({ traceId: "", spanId: "", traceFlags: 0 });
+    };
+    trace.setGlobalTracerProvider({ getTracer: () => ({ startSpan }) as unknown as Tracer });
+    try {
+      await assert.rejects(scene.arq.call("pass", [], { timeout: -1 }), RangeError);
+      await assert.rejects(
+        scene.arq.call("pass", [], { signal: AbortSignal.abort(new Error("no")) }),
+        /no/,
+      );
+    } finally {
+      trace.disable();
+    }
+    assert.deepEqual(begun, []);
   });
 
   scenario("counts and measures by function and outcome", async (scene) => {
