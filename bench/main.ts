@@ -109,7 +109,7 @@ async function comparePeers(command: readonly string[]): Promise<Samples> {
     [...command, ...programOf("peers")],
     FOLDER,
     redis.url,
-    rounds ?? (values.quick ? 5 : 15),
+    rounds ?? (values.quick ? 3 : 15),
     (name, figures) => addSamples(samples, name, figures),
   );
   return samples;
