@@ -1,7 +1,8 @@
 /**
  * This library and its peers on one private Redis. Each has a process of its own, so that none
  * suffers from what another leaves behind; they take turns after each short step, so that a busy
- * moment of the machine, which may last for seconds, does not decide between them. Each round begins
+ * moment of the machine, which may last for seconds, does not decide between them, each round another
+ * one first, since what Redis holds by then is different for who comes first and last. A round begins
  * with an empty Redis: what all of them have left by the last one, a million keys, and the moments in
  * which Redis makes room for these, would count against whoever comes late.
  */
@@ -30,8 +31,9 @@ export async function measurePeers(
     await using redis = await RedisInfo.connect(redisUrl);
     for (let round = -WARM_UPS; round < rounds; round++) {
       await redis.command("FLUSHALL");
+      processes.push(...processes.splice(0, 1));
       for (const step of STEP_NAMES) {
-        for (const contender of round % 2 === 0 ? processes : processes.toReversed()) {
+        for (const contender of processes) {
           const figures = await contender.measure(step);
           if (round >= 0) onFigures(contender.name, figures);
         }
