@@ -13,6 +13,7 @@ import {
 import { type ArqClient, createPool } from "./client.ts";
 import { SettingsError } from "./errors.ts";
 import { openStore } from "./open_store.ts";
+import { DEFAULT_CONNECTION } from "./pool_options.ts";
 import { Worker } from "./worker.ts";
 import type { WorkerSettings } from "./worker_settings.ts";
 
@@ -46,7 +47,7 @@ export async function connect(args: Arguments, signal: AbortSignal): Promise<Con
   const prefix = args.value("prefix");
   const named = args.value("queue");
   if (module === undefined) {
-    checkQueues(connection, prefix, named);
+    checkQueues(connection ?? DEFAULT_CONNECTION, prefix, named);
     return connectedOn(await createPool(connection, { prefix, signal }), named);
   }
   const settings = withOverrides(await loadSettings(locateExport(module)), {
@@ -116,11 +117,7 @@ function checkUrl(option: string, url: string): void {
 }
 
 /** The default queue's name follows from the prefix, and may be as wrong as one that was given. */
-function checkQueues(
-  url: string = "redis://localhost:6379",
-  prefix: string | undefined,
-  named: string | undefined,
-): void {
+function checkQueues(url: string, prefix?: string, named?: string): void {
   const store = openStore(url, prefix);
   for (const name of [`${store.prefix}queue`, ...named === undefined ? [] : [named]]) {
     try {

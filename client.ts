@@ -27,7 +27,12 @@ import { newJobId } from "./job_ids.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
 import { Outbox, settleChunks } from "./outbox.ts";
-import { checkPoolOptions, type Connection, type PoolOptions } from "./pool_options.ts";
+import {
+  checkPoolOptions,
+  type Connection,
+  DEFAULT_CONNECTION,
+  type PoolOptions,
+} from "./pool_options.ts";
 import { checkJobId, checkQueueName, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
 import {
   decodeJob,
@@ -112,7 +117,7 @@ const DAY_MS = 86_400_000;
  * @throws {QueueConnectionError} if the store cannot be reached.
  */
 export async function createPool<F extends Functions = UntypedFunctions>(
-  connection: Connection = "redis://localhost:6379",
+  connection: Connection = DEFAULT_CONNECTION,
   options: PoolOptions = {},
 ): Promise<ArqClient<F>> {
   const client = makeClient<F>(connection, options);

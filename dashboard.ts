@@ -239,9 +239,9 @@ class Dashboard {
   }
 
   #stream(queueName: string): Response {
-    // A pool that is closed does not end once more, and no more would the stream.
+    // Nothing would end the stream of a pool that has closed already.
     if (!this.#arq.store.isOpen) {
-      return plain(503, { reason: "The pool of this dashboard is closed", advice: "" });
+      return plain(503, { reason: "The pool is closed", advice: "Start it anew." });
     }
     return new Response(this.#live.stream(queueName), {
       headers: {

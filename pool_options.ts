@@ -16,6 +16,9 @@ import { checkOptions, checkSignal, show } from "./validation.ts";
  */
 export type Connection = string | RedisSettings | ExistingClient;
 
+/** Where it lives if nobody says. */
+export const DEFAULT_CONNECTION = "redis://localhost:6379";
+
 /** Options of {@linkcode createPool}. */
 export interface PoolOptions {
   /** Turns a job's map into bytes; must be the same for all clients and workers. @default MessagePack */

@@ -96,16 +96,15 @@ export function giveBackArguments({ lease, deferMs, starts, kind }: GiveBack): A
 
 /** The arguments of jobs, as `ENQUEUE` wants them. */
 export function enqueueArguments(jobs: readonly NewJob[]): Argument[] {
-  const args: Argument[] = [Buffer.concat(jobs.map(({ payload }) => payload)), ""];
+  const ids: string[] = [];
   let lengths = "";
   for (const job of jobs) {
     const terms = termsOf(job);
     lengths += `${job.payload.length}${terms === undefined ? "" : "+"},`;
-    args.push(job.jobId);
-    if (terms !== undefined) args.push(terms);
+    ids.push(job.jobId);
+    if (terms !== undefined) ids.push(terms);
   }
-  args[1] = lengths;
-  return args;
+  return [Buffer.concat(jobs.map(({ payload }) => payload)), lengths, ...ids];
 }
 
 /** What is to be told of a job; nothing of one with a random id that is due now. */

@@ -116,6 +116,15 @@ export interface RedisTarget {
   readonly address: string;
 }
 
+const TLS_KEYS = [
+  "sslKeyfile",
+  "sslCertfile",
+  "sslCertReqs",
+  "sslCaCerts",
+  "sslCaData",
+  "sslCheckHostname",
+] as const;
+
 const KNOWN_KEYS = [
   "host",
   "port",
@@ -124,12 +133,7 @@ const KNOWN_KEYS = [
   "username",
   "password",
   "ssl",
-  "sslKeyfile",
-  "sslCertfile",
-  "sslCertReqs",
-  "sslCaCerts",
-  "sslCaData",
-  "sslCheckHostname",
+  ...TLS_KEYS,
   "connTimeout",
   "connRetries",
   "connRetryDelay",
@@ -156,14 +160,6 @@ const STRING_KEYS = [
   "sentinelMaster",
   "sentinelUsername",
   "sentinelPassword",
-] as const;
-const TLS_KEYS = [
-  "sslKeyfile",
-  "sslCertfile",
-  "sslCertReqs",
-  "sslCaCerts",
-  "sslCaData",
-  "sslCheckHostname",
 ] as const;
 /** What must not be shown. */
 const SECRETS: ReadonlySet<keyof RedisSettings> = new Set(["password", "sentinelPassword"]);

@@ -169,8 +169,8 @@ export class RedisStore implements Store {
       nonce,
       ...args,
     ]);
-    const taken = new Set(text(reply).split(","));
-    return jobs.map((_job, i) => !taken.has(String(i + 1)));
+    const taken = new Set(text(reply).split(",").map(Number));
+    return jobs.map((_job, i) => !taken.has(i + 1));
   }
 
   async claim(

@@ -7,6 +7,7 @@ import type { CronJob } from "./cron.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
 import { CONTEXT_FIELDS, type JobContext, type JobMeta, type JobOutcome } from "./functions.ts";
+import { DEFAULT_CONNECTION } from "./pool_options.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 import { checkKeys, isCount, show } from "./validation.ts";
@@ -343,7 +344,7 @@ function isTimeZone(value: unknown): boolean {
 }
 
 function clientOf(settings: WorkerSettings<never>): ArqClient {
-  const { connection = "redis://localhost:6379" } = settings;
+  const { connection = DEFAULT_CONNECTION } = settings;
   const { jobSerializer, jobDeserializer, expiresExtra, prefix, queueName } = settings;
   if (isClient(connection)) {
     checkAgainstPool("prefix", prefix, connection.store.prefix);
