@@ -8,11 +8,17 @@ const MOST_LISTED = 8;
 
 /** One line for each key of `value` that is not known, with the nearest known one, or with all. */
 export function checkKeys(value: object, known: readonly string[]): string[] {
+  const problems: string[] = [];
+  for (const key of Object.keys(value)) {
+    if (!known.includes(key)) problems.push(unknownKey(key, known));
+  }
+  return problems;
+}
+
+function unknownKey(key: string, known: readonly string[]): string {
   const all = known.length <= MOST_LISTED ? `; known: ${known.join(", ")}` : "";
-  return Object.keys(value).filter((key) => !known.includes(key)).map((key) => {
-    const near = nearest(key, known) ?? longer(key, known);
-    return `unknown option "${key}"${near === undefined ? all : `; did you mean "${near}"?`}`;
-  });
+  const near = nearest(key, known) ?? longer(key, known);
+  return `unknown option "${key}"${near === undefined ? all : `; did you mean "${near}"?`}`;
 }
 
 /** The one of `words` that `word` is a part of, as `queueName` is of `defaultQueueName`. */
