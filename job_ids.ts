@@ -19,7 +19,7 @@ export function newJobId(): string {
   if (now > lastMs) setTime(now);
   else if (++count > 0xffff) setTime(lastMs + 1);
   const random = crypto.randomUUID();
-  return time + count.toString(16).padStart(4, "0") + random.slice(19, 23) + random.slice(24);
+  return `${time}${count.toString(16).padStart(4, "0")}${random.slice(19, 23)}${random.slice(24)}`;
 }
 
 function setTime(ms: number): void {
