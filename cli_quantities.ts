@@ -12,6 +12,8 @@ const UNIT_MS: Readonly<Record<string, number>> = {
   h: 3_600_000,
   d: 86_400_000,
 };
+/** The first point in time that a date can hold. */
+const FIRST_INSTANT = -8.64e15;
 const DURATION = /^(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+$/;
 
 /**
@@ -86,7 +88,7 @@ export function readSince(
   now: number = Date.now(),
 ): Date | undefined {
   const agoMs = text === undefined ? undefined : durationOf(text);
-  if (agoMs !== undefined) return new Date(now - agoMs);
+  if (agoMs !== undefined) return new Date(Math.max(now - agoMs, FIRST_INSTANT));
   if (text === undefined || /^\d{4}-/.test(text)) return readInstant(option, text);
   throw new UsageError(
     `${option} must be a duration such as 30m, or a time such as 2032-01-28T12:00:00Z, ` +

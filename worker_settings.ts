@@ -10,7 +10,7 @@ import { CONTEXT_FIELDS, type JobContext, type JobMeta, type JobOutcome } from "
 import { DEFAULT_CONNECTION } from "./pool_options.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import { checkKeys, isCount, show } from "./validation.ts";
+import { checkKeys, isCount, isOptions, show } from "./validation.ts";
 import {
   isCronJob,
   keepMs,
@@ -279,6 +279,23 @@ export function shadowProblem(state: object): string | undefined {
   return `ctx: the state must not have ${shadowing.join(", ")}, which every job's context has`;
 }
 
+/** What is wrong with a state of some class: a job's context gets copies of what is its own only. */
+function lossProblem(state: object): string | undefined {
+  const lost: string[] = [];
+  for (let level = above(state); level && above(level); level = above(level)) {
+    lost.push(...Object.getOwnPropertyNames(level).filter((name) => name !== "constructor"));
+  }
+  if (lost.length === 0) return undefined;
+  return `ctx: ${
+    lost.join(", ")
+  } of its class would be lost; put the object under a name, such as ` +
+    "{ app: … }";
+}
+
+function above(value: object): object | null {
+  return Object.getPrototypeOf(value);
+}
+
 /** Recognises a worker, whose settings nobody can read any more. */
 function isWorker(settings: object): boolean {
   return "runCheck" in settings && "jobsComplete" in settings;
@@ -308,15 +325,15 @@ function typeProblems(settings: WorkerSettings<never>): string[] {
     }
   };
   const isFunction = (value: unknown) => typeof value === "function";
-  const isObject = (value: unknown) => typeof value === "object" && value !== null;
   check([...HOOKS, ...SERIALIZERS], "a function", isFunction);
   check(BOOLEANS, "true or false", (value) => typeof value === "boolean");
   check(COUNTS, "a whole number of 1 or more", isCount);
   check(TEXTS, "a text that is not empty", (value) => typeof value === "string" && value !== "");
   check(["timezone"], 'an IANA name such as "Europe/London"', isTimeZone);
-  check(["ctx"], "an object", isObject);
-  const shadowing = isObject(settings.ctx) ? shadowProblem(settings.ctx ?? {}) : undefined;
-  if (shadowing !== undefined) problems.push(shadowing);
+  check(["ctx"], "an object", isOptions);
+  const { ctx } = settings;
+  const ctxProblem = isOptions(ctx) ? shadowProblem(ctx) ?? lossProblem(ctx) : undefined;
+  if (ctxProblem !== undefined) problems.push(ctxProblem);
   check(
     ["cronJobs"],
     "a list of what cron() returns",

@@ -33,6 +33,7 @@ describe("readInstant and readSince", () => {
     assert.deepEqual(readSince("--x", "2032-01-28T12:30", 0), new Date("2032-01-28T12:30"));
     assert.deepEqual(readSince("--x", "2032-01-28", 0), new Date("2032-01-28T00:00"));
     assert.deepEqual(readSince("--x", "1h30m", 10_000_000), new Date(4_600_000));
+    assert.deepEqual(readSince("--x", "99999999999d", 0), new Date(-8.64e15)); // since ever
     assert.equal(readSince("--x", undefined), undefined);
   });
 

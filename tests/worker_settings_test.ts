@@ -19,6 +19,16 @@ import { scenarios } from "./_worker.ts";
 const noop = () => {};
 const functions = { noop };
 
+class Directory {
+  readonly names: string[] = [];
+  find(name: string): boolean {
+    return this.names.includes(name);
+  }
+  get size(): number {
+    return this.names.length;
+  }
+}
+
 /** The problems of settings that may be anything, as a program without types has them. */
 function problemsOf(settings: unknown): readonly string[] {
   try {
@@ -361,6 +371,17 @@ describe("Worker settings", () => {
         "state that hides the context",
         { functions, ctx: { jobId: 1, arq: 2 } },
         "ctx: the state must not have jobId, arq, which every job's context has",
+      ],
+      [
+        "state that is a list",
+        { functions, ctx: ["a"] },
+        'ctx must be an object, got ["a"]',
+      ],
+      [
+        "state whose methods no job would find",
+        { functions, ctx: new (class extends Directory {})() },
+        "ctx: find, size of its class would be lost; put the object under a name, such as " +
+        "{ app: … }",
       ],
     ] as const
   ) {
