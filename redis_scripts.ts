@@ -274,7 +274,8 @@ for i = 3, #ARGV, 6 do
   if is_mine(id, ARGV[i + 1], score) then
     local due = delay == '' and score or format('%.0f', math.min(now + tonumber(delay), LAST_INSTANT))
     return_to_queue(id, score, due)
-    if ARGV[i + 4] == '0' then call('DEL', STARTS .. id)
+    -- A claim asks for hand-backs only where there was a start before.
+    if ARGV[i + 4] == '0' then call('DEL', STARTS .. id, HANDBACKS .. id)
     else call('SET', STARTS .. id, ARGV[i + 4], 'EX', '88400') end
     if ARGV[i + 5] == '1' then count_handback(id) end
     wake_for(tonumber(due))

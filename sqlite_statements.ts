@@ -173,11 +173,11 @@ const SQL = {
   /** Sets a lease anew, under the token of whoever showed that it is theirs. */
   renewLease: `
     UPDATE jobs SET score = ?1, lease_until = ?1, locked_until = ?2, token = ?3 WHERE job = ?4`,
-  /** Ends a lease and puts the job to a place in the queue. */
+  /** Ends a lease and puts the job to a place in the queue; without a start there was no hand-back. */
   giveBack: `
-    UPDATE jobs SET score = ?, starts = ?, handbacks = min(handbacks, ${2 ** 31}) + ?, token = NULL,
-      locked_until = NULL, lease_until = NULL, lease_score = NULL
-    WHERE job = ?`,
+    UPDATE jobs SET score = ?1, starts = ?2, token = NULL, locked_until = NULL, lease_until = NULL,
+      lease_score = NULL, handbacks = iif(?2 = 0, 0, min(handbacks, ${2 ** 31}) + ?3)
+    WHERE job = ?4`,
   /** Forgets the lease of an earlier incarnation. */
   forgetLease: "UPDATE jobs SET lease_score = NULL WHERE job = ?",
   /** All leases of a queue that have not run out. */

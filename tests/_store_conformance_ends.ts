@@ -190,6 +190,16 @@ export function describeEnds(name: string, bench: OpenBench): void {
       assert.equal(only(await b.claim()).starts, 8);
     });
 
+    it("forgets hand-backs where no start is left", async () => {
+      await using b = await bench();
+      await b.giveBack(await b.start("a"), { kind: "release" });
+      const again = only(await b.claim());
+      assert.deepEqual([again.starts, again.handbacks], [2, 1]);
+      await b.giveBack(again, { starts: 0 });
+      const anew = only(await b.claim());
+      assert.deepEqual([anew.starts, anew.handbacks], [1, 0]);
+    });
+
     it("says so where the job expires before it is due again", async () => {
       await using b = await bench();
       await b.enqueue(newJob("a", { expiresMs: 5_000 }), newJob("b", { expiresMs: 5_000 }));

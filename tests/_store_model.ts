@@ -129,7 +129,7 @@ export class StoreModel {
     const job = this.jobs.get(handle.jobId);
     if (!job || !this.#isMine(job, handle)) return "refused";
     const score = deferMs === undefined ? handle.score : this.now + deferMs;
-    const handbacks = job.handbacks + (kind === "release" ? 1 : 0);
+    const handbacks = starts === 0 ? 0 : job.handbacks + (kind === "release" ? 1 : 0);
     Object.assign(job, { lease: undefined, score, starts, handbacks });
     return deferMs !== undefined && score > job.expiresAt ? "expires_first" : "done";
   }

@@ -160,6 +160,13 @@ describe("Redis protocol, claim", () => {
     await s.finish(told);
     assert.equal(await s.call("EXISTS", s.key("handbacks:a")), 0);
 
+    const first = await s.start("c");
+    await s.store.giveBack(s.queue, [{ lease: first, kind: "release", starts: 1 }]);
+    const second = only(await s.claim());
+    await s.store.giveBack(s.queue, [{ lease: second, kind: "retry", starts: 0 }]);
+    assert.equal(await s.call("EXISTS", s.key("retry:c"), s.key("handbacks:c")), 0);
+    await s.finish(only(await s.claim()));
+
     const late = await s.start("b");
     await s.call("DEL", s.key("in-progress:b"));
     await s.call("ZADD", s.queue, 5, "b");

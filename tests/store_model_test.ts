@@ -23,7 +23,7 @@ type Action =
   | { kind: "crash"; limit: number }
   | { kind: "renew"; which: number }
   | { kind: "finish"; which: number; success: boolean; keepMs: number }
-  | { kind: "giveBack"; which: number; isRelease: boolean; isDeferred: boolean }
+  | { kind: "giveBack"; which: number; hasBegun: boolean; isRelease: boolean; isDeferred: boolean }
   | { kind: "releaseUnknown"; known: number }
   | { kind: "abort"; id: number }
   | { kind: "step"; ms: number };
@@ -59,6 +59,7 @@ const ACTIONS: readonly fc.Arbitrary<Action>[] = [
   }),
   fc.record({
     kind: fc.constant("giveBack"),
+    hasBegun: fc.boolean(),
     which,
     isRelease: fc.boolean(),
     isDeferred: fc.boolean(),
@@ -188,12 +189,12 @@ class Run {
 
   async #giveBack(
     { claim: lease, handle }: { claim: Claim; handle: Handle },
-    { isRelease, isDeferred }: Action & { kind: "giveBack" },
+    { hasBegun, isRelease, isDeferred }: Action & { kind: "giveBack" },
     n: number,
   ): Promise<void> {
-    const kind = isRelease ? "release" : "retry";
+    const kind = hasBegun && isRelease ? "release" : "retry";
     const deferMs = isDeferred ? 45_000 + n : undefined;
-    const { starts } = lease;
+    const starts = hasBegun ? lease.starts : lease.starts - 1;
     const settled = await this.system.store.giveBack(QUEUE, [{ lease, kind, deferMs, starts }]);
     assert.deepEqual(settled, [this.#model.giveBack(handle, kind, deferMs, starts)]);
   }
