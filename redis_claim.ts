@@ -110,9 +110,11 @@ local function take_orphans(expired)
     for _, member in ipairs(expired) do
       if taken + #ids == limit then break end
       local id, score = read_lease(member)
-      local queued = id and tonumber(call('ZSCORE', QUEUE, id) or now + 1)
-      -- A later score is that of a new incarnation, which was deferred; a second lease is an old one.
-      local is_orphan = id and not seen[id] and queued <= now and not is_held(id)
+      local queued = id and call('ZSCORE', QUEUE, id)
+      -- Python's abort sets score 1; any other score but the lease's is a new incarnation, and a
+      -- second lease is an old one.
+      local is_ours = queued and (queued == call('ZSCORE', LEASES, member) or tonumber(queued) == 1)
+      local is_orphan = is_ours and not seen[id] and not is_held(id)
       if is_orphan then seen[id] = true end
       if is_orphan and next_try(id) >= last_try then suspects[#suspects + 1] = member
       else

@@ -133,6 +133,19 @@ export function describeEnds(name: string, bench: OpenBench): void {
       assert.equal(await b.resultOf("returned"), undefined);
     });
 
+    it("refuses a late success of a job whose id another job has by now", async () => {
+      await using b = await bench();
+      const late = await b.start("a", SHORT_LEASE_MS, "late");
+      await b.outlive("a");
+      assert.equal(await b.store.inspection.remove(b.queue, "a"), "removed");
+      await b.enqueue(newJob("a", { dueAt: 20, idKind: "given" }));
+      const other = only(await b.claim(1, LEASE_MS, "other"));
+      assert.deepEqual([Number(other.score), other.starts], [20, 1]);
+      assert.deepEqual(await b.finish(late), ["refused"]);
+      assert.deepEqual(await b.finish(other, { record: bytes("other") }), ["done"]);
+      assert.equal(await b.resultOf("a"), "other");
+    });
+
     it("keeps the id of a slot locked for a while after the end, and tells it is complete", async () => {
       await using b = await bench();
       await b.finish(await b.start("a"), { lockTailMs: MINUTE_MS });
