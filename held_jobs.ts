@@ -64,7 +64,7 @@ export class HeldJobs implements Disposable {
 
   /** What shows that the jobs are ours. */
   get claims(): readonly Claim[] {
-    return Array.from(this.#all, ({ claim }) => claim);
+    return [...this.#all].flatMap(({ claim, former }) => former ? [claim, former] : claim);
   }
 
   /** Takes a job that is to run when there is a slot for it; a suspect is the next. */
@@ -133,7 +133,9 @@ export class HeldJobs implements Disposable {
   adopt(claim: Claim): boolean {
     const run = [...this.#all].find((held) => isSameJob(held.claim, claim) && this.#goesOn(held));
     if (run === undefined) return false;
+    run.former = run.claim;
     run.claim = { ...claim, payload: run.claim.payload, starts: run.claim.starts };
+    void this.renew(); // Tells which of the two it is.
     return true;
   }
 
@@ -165,10 +167,19 @@ export class HeldJobs implements Disposable {
     try {
       const leases = runs.map(({ claim }) => claim);
       const renewed = await store.renew(queueName, leases, leaseMs);
+      let isInDoubt = false;
       for (const [i, run] of runs.entries()) {
-        const isOld = run.claim !== leases[i];
-        if (!renewed[i] && !isOld && run.phase !== "ended") this.#stop(run, "lost");
+        const { claim, former } = run;
+        if (claim !== leases[i]) continue;
+        run.former = undefined;
+        if (renewed[i] || run.phase === "ended") continue;
+        if (former === undefined) this.#stop(run, "lost");
+        else {
+          run.claim = former;
+          isInDoubt = true;
+        }
       }
+      if (isInDoubt) void this.renew();
     } catch (error) {
       log.storeFailed("renew leases", error);
     }

@@ -26,6 +26,8 @@ export const UNREADABLE: Omit<JobRecord, "et"> = {
 export class JobRun implements Bagged {
   /** What shows that the job is ours. */
   claim: Claim;
+  /** The claim before, where that may have been renewed after this one was made. */
+  former: Claim | undefined;
   /** The job as it was enqueued, as far as it could be read. */
   record: JobRecord;
   /** The function's settings, if it is known. */

@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { createClient } from "@redis/client";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
-import { type ArqClient, checkHealth, createPool, DeserializationError, Worker } from "../mod.ts";
+import {
+  type ArqClient,
+  checkHealth,
+  createPool,
+  DeserializationError,
+  type JobContext,
+  Worker,
+} from "../mod.ts";
 import { scripts } from "../redis_scripts.ts";
 import { FakeServer, startLossyRelay } from "./_fake_server.ts";
 import { openRawRedis } from "./_helpers.ts";
@@ -363,6 +370,39 @@ describe("A worker on Redis", () => {
     }
     const stats = String(await arq.redis.sendCommand(["INFO", "commandstats"]));
     assert.doesNotMatch(stats, /cmdstat_rpush/);
+  });
+
+  it("goes on with a job whose old lease comes back after a wake-up has claimed it anew", async () => {
+    const prefix = randomPrefix();
+    await using arq = await createPool(server.url, { prefix });
+    await using raw = await openRawRedis(server.url);
+    const gate = new Gate();
+    const signals: AbortSignal[] = [];
+    const stall = async (ctx: JobContext) => {
+      signals.push(ctx.signal);
+      await until("the lease is renewed, and the worker waits to be woken", async () => {
+        const known = await raw.call("SCRIPT", "EXISTS", scripts.renew.sha) as number[];
+        return known[0] === 1 && String(await raw.call("CLIENT", "LIST")).includes("cmd=blpop");
+      });
+      await raw.call("CLIENT", "PAUSE", 600, "WRITE");
+      const woken = raw.call("RPUSH", `${prefix}queue:wake`, 1); // done when the pause is over
+      await pause(20);
+      // Meanwhile the lease ends, the wake-up claims the job, and that lease ends as well.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
+      await woken;
+      await gate.pass();
+      return `try ${ctx.jobTry}`;
+    };
+    const worker = new Worker({ functions: { hello, stall }, connection: arq, lease: 300 });
+    await using _running = start(worker);
+    await arq.call("hello"); // the server knows the scripts from now on
+    const job = await arq.enqueueJob("stall");
+    await gate.reached();
+    await pause(600); // for two leases, which are renewed
+    gate.open();
+    assert.equal(await job.result({ timeout: 10_000 }), "try 1");
+    assert.deepEqual(signals.map(({ aborted }) => aborted), [false]);
+    assert.equal(await raw.call("EXISTS", `${prefix}retry:${job.jobId}`), 0);
   });
 
   it("goes on after SCRIPT FLUSH", async () => {
