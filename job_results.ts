@@ -156,13 +156,15 @@ export function checkWaiting(what: string, options: ResultOptions): void {
 
 /**
  * Waits for a job's result. With `enqueue` the job need not be there yet: it is called once nothing
- * can be missed any more, and says whether the job is new.
+ * can be missed any more, and says whether the job is new. `onQueued` is called at each look that
+ * finds the job in the queue, where nobody runs it.
  */
 export async function waitForResult(
   { store, deserializer }: JobSource,
   { jobId, queueName }: { readonly jobId: string; readonly queueName: string },
   options: ResultOptions,
   enqueue?: () => Promise<boolean>,
+  onQueued?: () => Promise<unknown>,
 ): Promise<ResultRecord> {
   const pollMs = durationMs("pollDelay", options.pollDelay ?? 500, 1);
   const { promise: ended, resolve: onRecord, reject: onFailure } = Promise.withResolvers<
@@ -170,7 +172,7 @@ export async function waitForResult(
   >();
   ended.catch(() => {}); // It may be awaited later.
   using limit = waitLimit(jobId, options, onFailure);
-  const look = () => lookForResult(store, queueName, jobId);
+  const look = () => lookForResult(store, queueName, jobId, onQueued);
   const poll = async (wasThere: boolean) => {
     const seen = await look();
     const isGone = seen === null;
@@ -205,8 +207,10 @@ async function lookForResult(
   store: Store,
   queueName: string,
   jobId: string,
+  onQueued?: () => Promise<unknown>,
 ): Promise<Uint8Array | undefined | null> {
   const { result, hasPayload, locked, score } = await store.lookUp(queueName, jobId, false);
+  if (!result && !locked && score !== undefined) await onQueued?.();
   return result ?? (hasPayload || locked || score !== undefined ? undefined : null);
 }
 

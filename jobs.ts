@@ -190,13 +190,17 @@ export class Job<Result = unknown> {
     checkResultOptions("abort", options);
     const { store, serializer } = this.#source;
     const { payload } = await this.#lookUp(true);
-    const record = encodeResult(this.#abortedRecord(payload), serializer);
     const { queueName, jobId } = this;
-    const reply = await store.abort(queueName, jobId, record, KEEP_ABORTED_MS);
+    const ask = () => {
+      const record = encodeResult(this.#abortedRecord(payload), serializer);
+      return store.abort(queueName, jobId, record, KEEP_ABORTED_MS);
+    };
+    const reply = await ask();
     if (reply !== "asked") return reply === "aborted";
     try {
-      const { s: success, r: error } = await waitForResult(this.#source, this, options);
-      return !success && error instanceof JobAborted;
+      // It may go back to the queue before its worker has heard of the request: then it ends there.
+      const end = await waitForResult(this.#source, this, options, undefined, ask);
+      return !end.s && end.r instanceof JobAborted;
     } catch (error) {
       if (error instanceof ResultNotFound) return false;
       throw error;

@@ -87,6 +87,39 @@ scenarios("Job.abort", (scenario) => {
     assert.equal(worker.jobsRetried, 1);
   });
 
+  scenario("ends a job that is to be retried later before the request is seen", async (scene) => {
+    const gate = new Gate();
+    const again = async () => {
+      await gate.pass();
+      throw new Retry({ defer: { hours: 1 } });
+    };
+    const { worker } = scene.start({ functions: { again }, pollDelay: 60_000 });
+    const job = await scene.arq.enqueueJob("again");
+    await gate.reached();
+    const aborting = job.abort({ timeout: 5_000 });
+    await until("the request", async () => {
+      return (await scene.arq.store.findAborts([job.jobId])).size === 1;
+    });
+    gate.open();
+    assert.equal(await aborting, true);
+    assert.deepEqual([gate.arrived, worker.jobsRetried], [1, 1]);
+    await assert.rejects(job.result(), JobAborted);
+  });
+
+  scenario("ends a job that its worker has given back at its own end", async (scene) => {
+    const gate = new Gate();
+    const wait = (ctx: JobContext) => gate.pass(ctx.signal);
+    scene.start({ functions: { wait }, pollDelay: 60_000 });
+    const job = await scene.arq.enqueueJob("wait");
+    await gate.reached();
+    const aborting = job.abort({ timeout: 5_000 });
+    await until("the request", async () => {
+      return (await scene.arq.store.findAborts([job.jobId])).size === 1;
+    });
+    await scene.stop();
+    assert.equal(await aborting, true);
+  });
+
   scenario("is false for a job that is complete, and leaves its result", async (scene) => {
     const job = await scene.arq.enqueueJob("one");
     await scene.burst({ functions: { one: () => 1 } });
