@@ -29,8 +29,9 @@ export class Address {
 
   /** Takes the path as it is, and encodes the query; what is undefined or empty is left out. */
   constructor(path: string, query: Readonly<Record<string, string | undefined>> = {}) {
-    const given = Object.entries(query).flatMap(([key, value]) => value ? [[key, value]] : []);
-    const text = new URLSearchParams(given).toString();
+    const given = new URLSearchParams();
+    for (const [key, value] of Object.entries(query)) if (value) given.append(key, value);
+    const text = given.toString();
     this.href = text === "" ? path : `${path}?${text}`;
   }
 }
