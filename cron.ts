@@ -106,6 +106,18 @@ export interface CronJob<State = never> {
   readonly runAtStartup: boolean;
 }
 
+/** What {@linkcode cron} takes besides a schedule. */
+const JOB_KEYS = [
+  "name",
+  "runAtStartup",
+  "unique",
+  "jobId",
+  "timeout",
+  "keepResult",
+  "maxTries",
+  "isolate",
+] as const satisfies readonly (keyof CronJobOptions)[];
+
 type FieldName = Exclude<keyof CronFields, "timezone">;
 
 const RANGES: Readonly<Record<FieldName, readonly [min: number, max: number]>> = {
@@ -165,7 +177,7 @@ export function cron<State = unknown>(
   checkType("string", jobId === undefined ? { name } : { name, jobId });
   checkType("boolean", { unique, runAtStartup });
   checkFuncOptions({ timeout, keepResult, maxTries });
-  const schedule = toPattern(time);
+  const schedule = toPattern(time, JOB_KEYS);
   nextCron(new Date(0), schedule); // Throws now rather than in the worker.
   return {
     name,
@@ -239,11 +251,14 @@ function createMatcher(pattern: string, timezone: string): Cron {
   }
 }
 
-/** Checks a schedule and brings either form into one. */
-function toPattern(schedule: CronSchedule): CronPattern & { readonly millisecond: number[] } {
+/** Checks a schedule and brings either form into one; `others` might have stood beside it. */
+function toPattern(
+  schedule: CronSchedule,
+  others: readonly string[] = [],
+): CronPattern & { readonly millisecond: number[] } {
   const isPattern = "pattern" in schedule;
   const known = isPattern ? ["pattern", "millisecond"] : Object.keys(RANGES);
-  const unknown = checkKeys(schedule, [...known, "timezone"]);
+  const unknown = checkKeys(schedule, [...known, "timezone", ...others]);
   if (unknown.length > 0) throw new TypeError(`cron: ${unknown.join("; ")}`);
   const { millisecond = 123, timezone } = schedule;
   return {

@@ -177,6 +177,17 @@ describe("cron", () => {
     assert.throws(() => nextCron(new Date(0), { hour: 9, unique: true }), unknown("unique"));
   });
 
+  it("suggests the option that was meant, be it of the job or of its schedule", () => {
+    const meant = (message: string) => ({ name: "TypeError", message: `cron: ${message}` });
+    const python: object = { run_at_startup: true };
+    const runAtStartup = meant('unknown option "run_at_startup"; did you mean "runAtStartup"?');
+    assert.throws(() => cron(report, python), runAtStartup);
+    assert.throws(() => cron(report, "@daily", python), runAtStartup);
+    const slip: object = { hour: 9, minutes: 5 };
+    const minute = meant('unknown option "minutes"; did you mean "minute"?');
+    assert.throws(() => cron(report, slip), minute);
+  });
+
   it("refuses values of the wrong type, at compile time too", () => {
     const typeError = (message: RegExp) => ({ name: "TypeError", message });
     // @ts-expect-error: text for a number
