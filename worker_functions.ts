@@ -172,7 +172,7 @@ export function keepMs(value: Duration | "forever" = 3_600_000): number | "forev
 
 /** Recognises what `cron` returns. */
 export function isCronJob(value: unknown): value is CronJob {
-  return typeof value === "object" && value !== null && "schedule" in value;
+  return typeof value === "object" && value !== null && "schedule" in value && "options" in value;
 }
 
 /** What an error says of the settings, a line for each problem. */

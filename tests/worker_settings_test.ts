@@ -320,6 +320,11 @@ describe("Worker settings", () => {
         "cronJobs must be a list of what cron() returns, got [{}]",
       ],
       [
+        "what only looks like a cron job",
+        { functions, cronJobs: [{ schedule: "@daily" }] },
+        'cronJobs must be a list of what cron() returns, got [{"schedule":"@daily"}]',
+      ],
+      [
         "one cron job",
         { functions, cronJobs: cron(noop, "0 0 * * *") },
         /^cronJobs must be a list of what cron\(\) returns, got \{/,
