@@ -127,6 +127,22 @@ export interface Func<F extends JobFunction = JobFunction> {
 }
 
 /**
+ * Imports the function from a module when its first job runs; its type comes as a type argument.
+ *
+ * @example
+ * ```ts
+ * import { func } from "@arq/arq";
+ *
+ * export const functions = {
+ *   resize: func<(ctx: unknown, width: number) => number>("file:///srv/app/images.ts#resize"),
+ * };
+ * ```
+ */
+export function func<F extends JobFunction = UntypedFunction>(
+  specifier: string,
+  options?: FuncOptions,
+): Func<F>;
+/**
  * Attaches options to a function.
  *
  * A module specifier in place of the function is imported when its first job runs: an absolute
@@ -149,21 +165,8 @@ export interface Func<F extends JobFunction = JobFunction> {
  * };
  * ```
  */
-export function func<F extends JobFunction>(fn: F, options?: FuncOptions): Func<F>;
-/**
- * Imports the function from a module when its first job runs; its type comes as a type argument.
- *
- * @example
- * ```ts
- * import { func } from "@arq/arq";
- *
- * export const functions = {
- *   resize: func<(ctx: unknown, width: number) => number>("file:///srv/app/images.ts#resize"),
- * };
- * ```
- */
-export function func<F extends JobFunction = UntypedFunction>(
-  specifier: string,
+export function func<F extends JobFunction>(
+  fn: F | string, // Either, for the compiler tells of the last signature: that the option is wrong.
   options?: FuncOptions,
 ): Func<F>;
 export function func(fn: JobFunction | string, options: FuncOptions = {}): Func {
