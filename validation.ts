@@ -17,8 +17,16 @@ export function checkKeys(value: object, known: readonly string[]): string[] {
 
 function unknownKey(key: string, known: readonly string[]): string {
   const all = known.length <= MOST_LISTED ? `; known: ${known.join(", ")}` : "";
-  const near = nearest(key, known) ?? longer(key, known);
+  const near = nearest(key, known) ?? shorter(key, known) ?? longer(key, known);
   return `unknown option "${key}"${near === undefined ? all : `; did you mean "${near}"?`}`;
+}
+
+/** The longest of `words` that `word` begins with, as `hostname` does with `host`. */
+function shorter(word: string, words: readonly string[]): string | undefined {
+  const found = words.filter((each) =>
+    each.length >= 4 && word.toLowerCase().startsWith(each.toLowerCase())
+  );
+  return found.sort((a, b) => b.length - a.length)[0];
 }
 
 /** The one of `words` that `word` is a part of, as `queueName` is of `defaultQueueName`. */

@@ -92,6 +92,7 @@ describe("Redis settings", () => {
   });
 
   const cases: readonly (readonly [Readonly<Record<string, unknown>>, string])[] = [
+    [{ hostname: "a" }, 'unknown option "hostname"; did you mean "host"?'],
     [{ host: 5 }, "host must be a name or a list of [host, port], got 5"],
     [{ host: [["a", 0]] }, 'host must be a name or a list of [host, port], got [["a",0]]'],
     [
