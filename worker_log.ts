@@ -6,6 +6,7 @@
  */
 import { getLogger, type LogLevel } from "@logtape/logtape";
 import { displayValue, escapeUnsafe } from "./display.ts";
+import { JobExecutionFailed } from "./errors.ts";
 import type { JobOutcome } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
 import { pluralText } from "./quantities.ts";
@@ -203,8 +204,13 @@ export const log = {
 
 function errorText(error: unknown): string {
   try {
-    return error instanceof Error ? `${error.name}: ${error.message}` : shown(error);
+    const { cause } = error instanceof JobExecutionFailed ? error : {}; // Of the last try, it may be.
+    return cause === undefined ? nameOf(error) : `${nameOf(error)}, ${nameOf(cause)}`;
   } catch {
     return "an error that cannot be shown"; // A getter or a proxy of somebody else's object threw.
   }
+}
+
+function nameOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : shown(error);
 }

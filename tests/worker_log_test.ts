@@ -143,6 +143,12 @@ scenarios("The log", (scenario) => {
     line(/→ r:again\(\) try=2$/);
   });
 
+  scenario("tells what a job failed of whose tries are over", async (scene) => {
+    const again = () => Promise.reject(new Retry({ cause: new Error("busy line") }));
+    const { ended } = await logOf(scene, again, [], { maxTries: 1 });
+    assert.match(ended, /failed, JobExecutionFailed: max 1 tries exceeded, Error: busy line$/);
+  });
+
   scenario("tells failures with the error, as an error", async (scene) => {
     const { ended } = await logOf(scene, () => Promise.reject(new RangeError("no luck")));
     assert.match(ended, /^ {2}0\.\d\ds ! x:x failed, RangeError: no luck$/);
