@@ -17,7 +17,7 @@ import { RedisStore } from "./redis_store.ts";
 import { isSqliteUrl, parseSqliteUrl } from "./sqlite_settings.ts";
 import { SqliteStore } from "./sqlite_store.ts";
 import type { Store } from "./store.ts";
-import { show } from "./validation.ts";
+import { isOptions, show } from "./validation.ts";
 
 const DEFAULT_PREFIX = "arq:";
 
@@ -36,7 +36,8 @@ export function openStore(
     checkPrefix(dsn.prefix);
     return redisStore(dsn.settings, prefix ?? dsn.prefix);
   }
-  if (typeof connection !== "object" || connection === null) {
+  // A promise, of a pool that nobody has awaited, has no settings, and so would mean the defaults.
+  if (!isOptions(connection) || connection instanceof Promise) {
     throw new TypeError(
       `A connection is a connection string, an object of settings or a Redis client, got ${
         show(connection)

@@ -373,6 +373,11 @@ describe("Worker settings", () => {
         /^A connection is a connection string, .*got 6379$/,
       ],
       [
+        "a connection that was not awaited",
+        { functions, connection: Promise.resolve() },
+        /^A connection is a connection string, .*got an object of Promise$/,
+      ],
+      [
         "state that hides the context",
         { functions, ctx: { jobId: 1, arq: 2 } },
         "ctx: the state must not have jobId, arq, which every job's context has",
