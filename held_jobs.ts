@@ -135,7 +135,6 @@ export class HeldJobs implements Disposable {
     if (run === undefined) return false;
     run.former = run.claim;
     run.claim = { ...claim, payload: run.claim.payload, starts: run.claim.starts };
-    void this.renew(); // Tells which of the two it is.
     return true;
   }
 

@@ -340,6 +340,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (this.#hasBacklog) this.#mayHaveWork = true;
     else this.#awaken(nextDueMs);
     const others = claims.filter((claim) => claim.starts === 1 || !this.#jobs.adopt(claim));
+    if (others.length < claims.length) void this.#jobs.renew(); // Tells which claim it is.
     this.#take(others.map((claim) => new JobRun(claim, now)));
   }
 
