@@ -14,7 +14,7 @@ import { DeserializationError, JobStateError } from "./errors.ts";
 import { newJobId } from "./job_ids.ts";
 import { waitForResult } from "./job_results.ts";
 import { pluralText } from "./quantities.ts";
-import { show } from "./validation.ts";
+import { isOptions, show } from "./validation.ts";
 
 /** Ids are printed whole unless they are absurd. */
 const ID_LIMIT = 2_000;
@@ -79,7 +79,7 @@ function readJson(what: string, text: string): unknown {
 
 function readKwargs(text: string): Record<string, unknown> {
   const value = readJson("--kwargs", text);
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+  if (isOptions(value)) return { ...value };
   throw new UsageError(`--kwargs must be an object such as '{"b": 2}', got ${show(text)}`);
 }
 

@@ -17,7 +17,7 @@ import { Cron } from "croner";
 import { type Duration, durationMs, instantMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
-import { checkKeys, show } from "./validation.ts";
+import { checkKeys, isCount, show } from "./validation.ts";
 
 /** A weekday as in a cron string, or as Python's arq spells it. */
 export type WeekdayName =
@@ -343,7 +343,7 @@ function checkType(type: "string" | "boolean", options: Readonly<Record<string, 
 function checkFuncOptions({ timeout, keepResult, maxTries }: FuncOptions): void {
   if (timeout !== undefined) durationMs("timeout", timeout, 1);
   if (keepResult !== undefined && keepResult !== "forever") durationMs("keepResult", keepResult);
-  if (!Number.isInteger(maxTries) || Number(maxTries) < 1) {
+  if (!isCount(maxTries)) {
     throw new RangeError(`maxTries must be a whole number, 1 or more, got ${show(maxTries)}`);
   }
 }

@@ -7,6 +7,7 @@ import { type Content, html } from "./dashboard_html.ts";
 import type { QueueOptions, RetryJobsOptions } from "./inspection.ts";
 import type { Job } from "./jobs.ts";
 import { pluralText } from "./quantities.ts";
+import { isCount } from "./validation.ts";
 
 /** How long an aborted job may take to end before its page is shown all the same. */
 const ABORT_MS = 2_000;
@@ -142,7 +143,7 @@ export function noticeOf(query: URLSearchParams): Content {
   const done = query.get("done");
   if (done === null || !Object.hasOwn(NOTICES, done)) return null;
   const number = Number(query.get("count"));
-  const isMany = done.startsWith("retried-") && Number.isSafeInteger(number) && number >= 0;
+  const isMany = done.startsWith("retried-") && isCount(number, 0);
   const text = NOTICES[done as Notice] + (isMany ? `: ${pluralText(number, "job")}.` : "");
   return html`<p class="notice" role="status" tabindex="-1" autofocus>${text}</p>`;
 }

@@ -2,7 +2,7 @@
  * Lengths and points of time as users write them, checked and turned into milliseconds.
  * @module
  */
-import { show } from "./validation.ts";
+import { isOptions, show } from "./validation.ts";
 
 /** The parts of a duration; a `Temporal.Duration` without years, months or weeks fits. */
 export interface DurationParts {
@@ -58,8 +58,7 @@ function sumOfParts(option: string, value: unknown): number {
   if (Object.prototype.toString.call(value) === "[object Temporal.Duration]") {
     return sumOfTemporal(option, value as Temporal.Duration);
   }
-  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  const parts = isObject ? Object.entries(value) : [];
+  const parts = isOptions(value) ? Object.entries(value) : [];
   if (parts.length === 0) { // also a Date or an instant, which have no own parts
     throw new TypeError(
       `${option} must be milliseconds or an object such as { seconds: 5 }, got ${show(value)}`,

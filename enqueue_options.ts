@@ -3,7 +3,7 @@
  * @module
  */
 import type { Duration, Instant } from "./duration.ts";
-import { RESULT_EXAMPLE, type ResultOptions } from "./job_results.ts";
+import { RESULT_EXAMPLE, RESULT_KEYS, type ResultOptions } from "./job_results.ts";
 import { checkKeys, isCount, isOptions, show } from "./validation.ts";
 
 /** Options of `ArqClient.enqueueJob`. */
@@ -36,12 +36,6 @@ const ENQUEUE_KEYS = [
   "jobTry",
   "kwargs",
 ] as const satisfies readonly (keyof EnqueueOptions)[];
-const CALL_KEYS = [
-  ...ENQUEUE_KEYS,
-  "timeout",
-  "pollDelay",
-  "signal",
-] as const satisfies readonly (keyof CallOptions)[];
 
 /** The options of a method that enqueues. */
 export interface OptionsSpec {
@@ -61,7 +55,11 @@ export const ENQUEUE: OptionsSpec = {
 };
 
 /** Those of `call`. */
-export const CALL: OptionsSpec = { method: "call", example: RESULT_EXAMPLE, keys: CALL_KEYS };
+export const CALL: OptionsSpec = {
+  method: "call",
+  example: RESULT_EXAMPLE,
+  keys: [...ENQUEUE_KEYS, ...RESULT_KEYS],
+};
 
 /**
  * Checks the arguments and options of a job; dates and durations are checked where they are read.

@@ -8,7 +8,7 @@ import type { JobFilter, JobPage, JobView } from "./inspection.ts";
 import { endedView, waitingView } from "./job_views.ts";
 import type { JobSource } from "./jobs.ts";
 import type { JobList, ListedJob } from "./store_inspection.ts";
-import { checkOptions, show } from "./validation.ts";
+import { checkOptions, isCount, show } from "./validation.ts";
 
 /** All lists, in the order in which jobs are listed. */
 const LISTS: readonly JobList[] = ["in_progress", "queued", "deferred", "failed", "complete"];
@@ -103,7 +103,7 @@ function checkFilter(queueName: string, filter: JobFilter): Query {
     throw new TypeError(`jobs: status must be one of ${LISTS.join(", ")}, got ${show(status)}`);
   }
   checkFunctionName("jobs", functionName);
-  if (!Number.isSafeInteger(limit) || limit < 1 || limit > MOST_LOOKED) {
+  if (!isCount(limit) || limit > MOST_LOOKED) {
     const rule = `limit must be a whole number from 1 to ${MOST_LOOKED}`;
     throw new RangeError(`jobs: ${rule}, got ${show(limit)}`);
   }

@@ -126,7 +126,8 @@ export function unwrap(record: ResultRecord): unknown {
 
 /** What options of a waiting look like, for errors. */
 export const RESULT_EXAMPLE = "{ timeout: { seconds: 5 } }";
-const RESULT_KEYS = [
+/** The options of a waiting. */
+export const RESULT_KEYS = [
   "timeout",
   "pollDelay",
   "signal",

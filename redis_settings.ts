@@ -15,7 +15,7 @@ import {
 } from "@redis/client";
 import { type Duration, durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
-import { checkKeys, isOptions, show } from "./validation.ts";
+import { checkKeys, isCount, isOptions, show } from "./validation.ts";
 
 /** How often, and at what pace, a command is repeated after an error that may pass. */
 export interface CommandRetry {
@@ -217,9 +217,13 @@ const RULES: readonly Rule[] = [
   ...BOOLEAN_KEYS.map((key): Rule => [key, "a boolean", (value) => typeof value === "boolean"]),
   ["host", "a name or a list of [host, port]", (value) => isText(value) || isHostList(value)],
   ["port", "a whole number from 1 to 65535", isPort],
-  ["database", "a whole number of 0 or more", (value) => value !== Infinity && isCount(value, 0)],
-  ["connRetries", "a whole number of 0 or more, or Infinity", (value) => isCount(value, 0)],
-  ["maxConnections", "a whole number of 1 or more", (value) => isCount(value, 1)],
+  ["database", "a whole number of 0 or more", (value) => isCount(value, 0)],
+  [
+    "connRetries",
+    "a whole number of 0 or more, or Infinity",
+    (value) => isCountOrInfinity(value, 0),
+  ],
+  ["maxConnections", "a whole number of 1 or more", (value) => isCountOrInfinity(value, 1)],
   [
     "sslCertReqs",
     '"required", "optional" or "none"',
@@ -290,7 +294,7 @@ function retryProblems(retry: unknown): string[] {
   const rule = "retry.retries must be a whole number of 0 or more, or Infinity";
   return [
     ...checkKeys(retry, RETRY_KEYS).map((problem) => `retry: ${problem}`),
-    ...(isCount(retries, 0) ? [] : [`${rule}, got ${show(retries)}`]),
+    ...(isCountOrInfinity(retries, 0) ? [] : [`${rule}, got ${show(retries)}`]),
     ...durationProblems("retry.minDelay", minDelay),
     ...durationProblems("retry.maxDelay", maxDelay),
   ];
@@ -311,11 +315,11 @@ function isText(value: unknown): value is string {
 
 /** Whether this can be a TCP port. */
 export function isPort(value: unknown): boolean {
-  return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65_535;
+  return isCount(value) && value <= 65_535;
 }
 
-function isCount(value: unknown, min: number): boolean {
-  return value === Infinity || (Number.isInteger(value) && (value as number) >= min);
+function isCountOrInfinity(value: unknown, min: number): boolean {
+  return value === Infinity || isCount(value, min);
 }
 
 function isHostList(value: unknown): value is readonly (readonly [string, number])[] {

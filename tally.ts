@@ -8,6 +8,7 @@
  */
 import type { FunctionTotals, Histogram, Outcomes, Percentiles } from "./inspection.ts";
 import type { Counts } from "./store_inspection.ts";
+import { isCount } from "./validation.ts";
 
 /** How a try ended. */
 export type Outcome = keyof Outcomes;
@@ -153,7 +154,7 @@ function readRow(counts: Counts): ReadCounts<Row> {
   let unreadable = 0;
   for (const [name, count] of counts) {
     const place = PLACES.get(name);
-    if (place !== undefined && Number.isSafeInteger(count) && count >= 0) row[place] = count;
+    if (place !== undefined && isCount(count, 0)) row[place] = count;
     else unreadable++;
   }
   return { value: row, unreadable };

@@ -45,9 +45,9 @@ export function isOptions(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Whether `value` is a whole number of 1 or more. */
-export function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && value as number >= 1;
+/** Whether `value` is a whole number of `min` or more. */
+export function isCount(value: unknown, min = 1): value is number {
+  return Number.isSafeInteger(value) && value as number >= min;
 }
 
 /**
