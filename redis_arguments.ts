@@ -49,14 +49,8 @@ function* batchesOf<T>(items: readonly T[], bytesOf: (item: T) => number): Gener
 /** The arguments of a claim; the first is what its token begins with. */
 export function claimArguments({ holder, limit, leaseMs, suspects }: ClaimRequest): string[] {
   const token = `${holder}:${crypto.randomUUID().slice(-12)}`;
-  const mayTake = suspects?.mayTake ? "1" : "0";
   const most = String(Math.min(limit, BATCH));
-  return [token, String(leaseMs), most, optional(suspects?.lastTry), mayTake];
-}
-
-/** The first argument of scripts that tell a repeated call from a first one. */
-export function againFlag(again: boolean): readonly Argument[] {
-  return [again ? "1" : "0"];
+  return [token, String(leaseMs), most, optional(suspects?.lastTry), flag(suspects?.mayTake)];
 }
 
 /** The arguments of ends, as `FINISH` wants them. */
@@ -90,8 +84,8 @@ function termsOfEnd({ lease, success, keepMs, lockTailMs }: Finish): string {
 
 /** The arguments of one job that goes back, as `GIVE_BACK` wants them. */
 export function giveBackArguments({ lease, deferMs, starts, kind }: GiveBack): Argument[] {
-  const isRelease = kind === "release" ? "1" : "0";
-  return [lease.jobId, lease.token, lease.score, optional(deferMs), String(starts), isRelease];
+  const terms = [optional(deferMs), String(starts), flag(kind === "release")];
+  return [lease.jobId, lease.token, lease.score, ...terms];
 }
 
 /** The arguments of jobs, as `ENQUEUE` wants them. */
@@ -181,6 +175,11 @@ export function bytes(data: Uint8Array): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
 }
 
+/** Yes or no. */
+export function flag(value: boolean | undefined): string {
+  return value ? "1" : "0";
+}
+
 /** A number, or nothing. */
 export function optional(value: number | undefined): string {
   return value === undefined ? "" : String(value);
@@ -194,6 +193,11 @@ export function text(reply: Reply | undefined): string {
 /** A number as Redis writes it, which calls those beyond all others `inf`. */
 export function number(reply: Reply | undefined): number {
   return Number(String(reply).replace("inf", "Infinity"));
+}
+
+/** How often a job was started; whatever cannot tell that counts as 0. */
+export function startsOf(reply: Reply | undefined): number {
+  return Number(text(reply ?? 0)) || 0;
 }
 
 /** A reply's parts; none of another kind of reply. */

@@ -6,6 +6,7 @@
 import { getLogger } from "@logtape/logtape";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { bytes, flag, list, number, startsOf, text } from "./redis_arguments.ts";
 import type { Argument, Reply } from "./redis_connection.ts";
 import { inspectionScripts, SORTED_AT_A_TIME } from "./redis_inspection_scripts.ts";
 import { MOST_COMPLETE, type Script } from "./redis_prelude.ts";
@@ -52,25 +53,25 @@ export class RedisInspection implements StoreInspection {
   }
 
   async setPaused(queueName: string, paused: boolean): Promise<void> {
-    await this.#run(inspectionScripts.setPaused, queueName, () => [paused ? "1" : "0"]);
+    await this.#run(inspectionScripts.setPaused, queueName, () => [flag(paused)]);
   }
 
   async remove(queueName: string, jobId: string): Promise<Removal> {
     const args = (again: boolean) => [flag(again), jobId];
-    return String(await this.#run(inspectionScripts.remove, queueName, args)) as Removal;
+    return text(await this.#run(inspectionScripts.remove, queueName, args)) as Removal;
   }
 
   async page(queueName: string, query: PageQuery): Promise<ListPage> {
-    const { list, after, since = "", until = "", oldestFirst = false, limit } = query;
+    const { after, since = "", until = "", oldestFirst = false, limit } = query;
     const [score, member] = after === undefined ? ["", ""] : parsePosition(after);
-    const args = [list, score, member, String(since), String(until), flag(oldestFirst)];
+    const args = [query.list, score, member, String(since), String(until), flag(oldestFirst)];
     const limits = [String(limit), String(PAGE_BYTES)];
-    if (list === "complete") await this.#sortIn(queueName);
+    if (query.list === "complete") await this.#sortIn(queueName);
     const reply = await this.#run(inspectionScripts.page, queueName, () => [...args, ...limits]);
-    const [_now, isCut, lastScore, lastMember, jobs] = listOf(reply);
+    const [_now, isCut, lastScore, lastMember, jobs] = list(reply);
     return {
-      jobs: listOf(jobs).map(listedJob),
-      next: String(isCut) === "1" ? position(lastScore, lastMember) : undefined,
+      jobs: list(jobs).map(listedJob),
+      next: text(isCut) === "1" ? position(lastScore, lastMember) : undefined,
     };
   }
 
@@ -87,10 +88,10 @@ export class RedisInspection implements StoreInspection {
     jobId: string,
   ): Promise<JobState & { readonly score: number | undefined; readonly now: number }> {
     const reply = await this.#run(inspectionScripts.view, queueName, () => [jobId]);
-    const [now, score, ...state] = listOf(reply);
+    const [now, score, ...state] = list(reply);
     return {
-      now: Number(String(now)),
-      score: score === null ? undefined : Number(String(score)),
+      now: number(now),
+      score: score === null ? undefined : number(score),
       ...jobState(state),
     };
   }
@@ -100,8 +101,8 @@ export class RedisInspection implements StoreInspection {
     since: number | undefined,
   ): Promise<{ readonly count: number; readonly now: number }> {
     const args = [since === undefined ? "-inf" : String(since)];
-    const reply = listOf(await this.#run(inspectionScripts.countFailed, queueName, () => args));
-    return { count: Number(reply[0]), now: Number(String(reply[1])) };
+    const reply = list(await this.#run(inspectionScripts.countFailed, queueName, () => args));
+    return { count: number(reply[0]), now: number(reply[1]) };
   }
 
   async retry(
@@ -112,10 +113,10 @@ export class RedisInspection implements StoreInspection {
     const rows = jobs.flatMap(({ jobId, result, payload }) => [
       jobId,
       createHash("sha1").update(result).digest("hex"),
-      Buffer.from(payload),
+      bytes(payload),
     ]);
     const args = (again: boolean) => [flag(again), String(extraMs), ...rows];
-    const reply = String(await this.#run(inspectionScripts.retry, queueName, args));
+    const reply = text(await this.#run(inspectionScripts.retry, queueName, args));
     return Array.from(reply, (each) => each === "1");
   }
 
@@ -123,7 +124,7 @@ export class RedisInspection implements StoreInspection {
     const { workerId, record, ttlMs, reportId, minute, totals } = report;
     const worker = [workerId, record, String(ttlMs), reportId, String(minute.size)];
     const args = [...worker, ...countArguments(minute), ...countArguments(totals)];
-    const problem = String(await this.#run(inspectionScripts.report, queueName, () => args));
+    const problem = text(await this.#run(inspectionScripts.report, queueName, () => args));
     if (problem !== this.#problem && problem !== "") {
       logger.warn("operators see less of queue {queueName}: {problem}", { queueName, problem });
     }
@@ -132,18 +133,18 @@ export class RedisInspection implements StoreInspection {
 
   async numbers(queueName: string, minutes: number): Promise<QueueNumbers> {
     const reply = await this.#run(inspectionScripts.numbers, queueName, () => [String(minutes)]);
-    const [now, paused, due, all, inProgress, oldestDueAt, totals, each] = listOf(reply);
+    const [now, paused, due, all, inProgress, oldestDueAt, totals, each] = list(reply);
     return {
-      now: Number(String(now)),
+      now: number(now),
       paused: paused === 1,
-      due: Number(due),
-      deferred: Math.max(0, Number(all) - Number(due) - Number(inProgress)),
-      inProgress: Number(inProgress),
-      oldestDueAt: oldestDueAt === null ? undefined : Number(String(oldestDueAt)),
+      due: number(due),
+      deferred: Math.max(0, number(all) - number(due) - number(inProgress)),
+      inProgress: number(inProgress),
+      oldestDueAt: oldestDueAt === null ? undefined : number(oldestDueAt),
       totals: countsOf(totals),
-      minutes: listOf(each).map((entry) => {
-        const [minute, counts] = listOf(entry);
-        return { minute: Number(minute), counts: countsOf(counts) };
+      minutes: list(each).map((entry) => {
+        const [minute, counts] = list(entry);
+        return { minute: number(minute), counts: countsOf(counts) };
       }),
     };
   }
@@ -151,17 +152,17 @@ export class RedisInspection implements StoreInspection {
   async workers(
     queueName: string,
   ): Promise<readonly { readonly workerId: string; readonly record: string }[]> {
-    const reply = listOf(await this.#run(inspectionScripts.workers, queueName, () => []));
+    const reply = list(await this.#run(inspectionScripts.workers, queueName, () => []));
     return reply.map((entry) => {
-      const [workerId, record] = listOf(entry);
-      return { workerId: String(workerId), record: String(record) };
+      const [workerId, record] = list(entry);
+      return { workerId: text(workerId), record: text(record) };
     });
   }
 
   async queueNames(): Promise<readonly string[]> {
     const anyQueue = `${this.#prefix}queue`;
     const reply = await this.#run(inspectionScripts.queueNames, anyQueue, () => []);
-    return listOf(reply).map(String);
+    return list(reply).map(text);
   }
 
   /** Notes that jobs are put into a queue, now and then, so that it is known before it has a worker. */
@@ -183,19 +184,19 @@ function countArguments(counts: Counts): string[] {
 }
 
 function countsOf(reply: Reply | undefined): Counts {
-  const fields = listOf(reply);
+  const fields = list(reply);
   const counts = new Map<string, number>();
   for (let i = 0; i < fields.length; i += 2) {
-    counts.set(String(fields[i]), Number(String(fields[i + 1])));
+    counts.set(text(fields[i]), number(fields[i + 1]));
   }
   return counts;
 }
 
 function listedJob(reply: Reply): ListedJob {
-  const [jobId, at, score, member, ...state] = listOf(reply);
+  const [jobId, at, score, member, ...state] = list(reply);
   return {
-    jobId: String(jobId),
-    at: Number(String(at)),
+    jobId: text(jobId),
+    at: number(at),
     position: position(score, member),
     ...jobState(state),
   };
@@ -206,7 +207,7 @@ function jobState([payload, result, locked, starts]: readonly Reply[]): JobState
     payload: bytesOf(payload),
     result: bytesOf(result),
     locked: locked === 1,
-    starts: Number(String(starts ?? 0)) || 0,
+    starts: startsOf(starts),
   };
 }
 
@@ -217,22 +218,14 @@ function bytesOf(reply: Reply | undefined): Uint8Array | null | undefined {
 
 /** Members are kept as bytes: somebody may have written what is no text. */
 function position(score: Reply | undefined, member: Reply | undefined): string {
-  const bytes = Buffer.isBuffer(member) ? member : Buffer.from("");
-  return `${score}_${bytes.toString("base64url")}`;
+  const data = Buffer.isBuffer(member) ? member : Buffer.from("");
+  return `${score}_${data.toString("base64url")}`;
 }
 
-function parsePosition(text: string): readonly [score: string, member: Buffer] {
-  const [, score, member = ""] = /^([-+.\w]+?)_([-\w]*)$/.exec(text) ?? [];
+function parsePosition(given: string): readonly [score: string, member: Buffer] {
+  const [, score, member = ""] = /^([-+.\w]+?)_([-\w]*)$/.exec(given) ?? [];
   if (score !== undefined && (/^-?inf$/.test(score) || Number.isFinite(Number(score)))) {
     return [score, Buffer.from(member, "base64url")];
   }
-  throw new RangeError(`cursor must be that of a page, got "${text}"`);
-}
-
-function flag(value: boolean): string {
-  return value ? "1" : "0";
-}
-
-function listOf(reply: Reply | undefined): readonly Reply[] {
-  return Array.isArray(reply) ? reply : [];
+  throw new RangeError(`cursor must be that of a page, got "${given}"`);
 }

@@ -25,12 +25,12 @@ import {
 } from "./redis_keys.ts";
 import { RedisInspection } from "./redis_inspection.ts";
 import {
-  againFlag,
   BATCH,
   bytes,
   claimArguments,
   enqueueArguments,
   finishBatches,
+  flag,
   giveBackArguments,
   list,
   number,
@@ -38,6 +38,7 @@ import {
   readSnapshot,
   rowBatches,
   settled,
+  startsOf,
   text,
 } from "./redis_arguments.ts";
 import { readReport, RedisNews } from "./redis_news.ts";
@@ -165,7 +166,7 @@ export class RedisStore implements Store {
     this.inspection.noteUse(queueName);
     const reply = await this.#run(scripts.enqueue, queueName, (again) => [
       String(extraMs),
-      ...againFlag(again),
+      flag(again),
       nonce,
       ...args,
     ]);
@@ -207,14 +208,15 @@ export class RedisStore implements Store {
 
   async finish(queueName: string, ends: readonly Finish[]): Promise<Settled[]> {
     // The nodes of a Cluster, for one, do not know who listens on the others.
-    const allListenHere = this.#target.kind === "single" ? "1" : "0";
-    const first = (again: boolean) => [...againFlag(again), allListenHere];
+    const allListenHere = flag(this.#target.kind === "single");
+    const first = (again: boolean) => [flag(again), allListenHere];
     return settled(await this.#runBatches(scripts.finish, queueName, first, finishBatches(ends)));
   }
 
   async giveBack(queueName: string, jobs: readonly GiveBack[]): Promise<Settled[]> {
     const batches = rowBatches(jobs.map(giveBackArguments));
-    return settled(await this.#runBatches(scripts.giveBack, queueName, againFlag, batches));
+    const first = (again: boolean) => [flag(again)];
+    return settled(await this.#runBatches(scripts.giveBack, queueName, first, batches));
   }
 
   async releaseUnknown(
@@ -291,7 +293,7 @@ export class RedisStore implements Store {
   }
 
   async lookUp(queueName: string, jobId: string, withPayload: boolean): Promise<JobSnapshot> {
-    const args = [jobId, withPayload ? "1" : "0"];
+    const args = [jobId, flag(withPayload)];
     return readSnapshot(list(await this.#run(scripts.lookUp, queueName, () => args)));
   }
 
@@ -329,12 +331,12 @@ export class RedisStore implements Store {
     watchMs: number,
     withPayload: boolean,
   ): Promise<JobObservation> {
-    const args = [jobId, withPayload ? "1" : "0", String(watchMs)];
+    const args = [jobId, flag(withPayload), String(watchMs)];
     const reply = list(await this.#run(eventScripts.observe, queueName, () => args));
     const [starts, report] = reply.slice(6);
     return {
       ...readSnapshot(reply),
-      starts: Number(text(starts ?? 0)) || 0,
+      starts: startsOf(starts),
       progress: Buffer.isBuffer(report) ? readReport(report) : undefined,
     };
   }
@@ -358,7 +360,7 @@ export class RedisStore implements Store {
     const start = resultKey(this.prefix, "");
     const pattern = start.replace(/[*?[\]\\]/g, "\\$&") + "*";
     const seen = new Set<string>();
-    const isCluster = this.#target.kind === "cluster" ? "1" : "0";
+    const isCluster = flag(this.#target.kind === "cluster");
     let cursor = "0";
     let node: string | undefined;
     do {
