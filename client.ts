@@ -219,8 +219,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     const { jobId = newJobId(), queueName = this.defaultQueueName } = options;
     const sending = beginSending(name, queueName, jobId);
     const job = this.#newJob(name, args, options, jobId, sending);
-    const accepted = this.#outbox.submit(queueName, job);
-    const isNew = await (sending?.observe(accepted) ?? accepted);
+    const isNew = await this.#submit(queueName, job, sending);
     return isNew ? new Job(jobId, queueName, this) : null;
   }
 
@@ -315,10 +314,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     const { queueName = this.defaultQueueName } = options;
     const sending = beginSending(name, queueName, jobId);
     const job = this.#newJob(name, args, options, jobId, sending);
-    const enqueue = () => {
-      const accepted = this.#outbox.submit(queueName, job);
-      return sending?.observe(accepted) ?? accepted;
-    };
+    const enqueue = () => this.#submit(queueName, job, sending);
     return unwrap(await waitForResult(this, { jobId, queueName }, options, enqueue));
   }
 
@@ -365,8 +361,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     checkQueueName("queuedJobs", options.queueName);
     const entries = await this.store.queueEntries(options.queueName ?? this.defaultQueueName);
     return entries.flatMap(({ jobId, score, payload }) => {
-      const record = payload &&
-        readable(jobId, () => decodeJob(payload, this.deserializer));
+      const record = payload && readable(jobId, () => decodeJob(payload, this.deserializer));
       return record ? [jobDef(jobId, record, score)] : [];
     });
   }
@@ -409,6 +404,12 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     const isNew = await this.#outbox.submit(queueName, slotId === undefined ? job : slot);
     if (isNew) countScheduled(name, queueName);
     return isNew;
+  }
+
+  /** Resolves to whether the job is new, once the store has it and whoever listens was told. */
+  #submit(queueName: string, job: NewJob, sending: Sending | undefined): Promise<boolean> {
+    const accepted = this.#outbox.submit(queueName, job);
+    return sending?.observe(accepted) ?? accepted;
   }
 
   #check(
