@@ -5,22 +5,13 @@
 import type { Bagged } from "./bag.ts";
 import { JobAborted, JobTimeoutError } from "./errors.ts";
 import { type JobMeta, type JobOutcome, Retry } from "./functions.ts";
-import type { JobRecord } from "./serializer.ts";
+import { type JobRecord, UNREADABLE } from "./serializer.ts";
 import type { Claim } from "./store.ts";
 import { type RunTelemetry, within } from "./telemetry.ts";
 import type { RegisteredFunction } from "./worker_functions.ts";
 
 /** Why a running job is told to stop. */
 export type StopReason = "timeout" | "abort" | "shutdown" | "lost";
-
-/** What stands in a result where nobody could read the job. */
-export const UNREADABLE: Omit<JobRecord, "et"> = {
-  t: null,
-  f: "<unknown>",
-  a: [],
-  k: {},
-  cut: true,
-};
 
 /** One try of a job. */
 export class JobRun implements Bagged {

@@ -24,6 +24,7 @@ import {
   encodeResult,
   type JobRecord,
   type ResultRecord,
+  UNREADABLE,
 } from "./serializer.ts";
 import type { JobSnapshot } from "./store.ts";
 
@@ -40,6 +41,7 @@ export type { JobDef, JobResult, JobSource, JobStatus, ResultOptions } from "./j
 
 /** Results of jobs that were aborted before they ran are kept this long. */
 const KEEP_ABORTED_MS = 3_600_000;
+
 /**
  * A handle on one job, wherever it is: `enqueueJob` returns one, `client.job(id)` makes one.
  *
@@ -244,12 +246,11 @@ export class Job<Result = unknown> {
   }
 
   #readablePart(payload: Uint8Array | undefined, now: number): JobRecord {
-    const unknown: JobRecord = { t: null, f: "<unknown>", a: [], k: {}, et: now, cut: true };
-    if (!payload) return unknown;
     try {
-      return decodeJob(payload, this.#source.deserializer);
+      if (payload) return decodeJob(payload, this.#source.deserializer);
     } catch {
-      return unknown; // A job nobody can read can still be aborted.
+      // A job nobody can read can still be aborted.
     }
+    return { ...UNREADABLE, et: now };
   }
 }

@@ -61,6 +61,15 @@ export interface ResultRecord extends JobRecord {
   id: string;
 }
 
+/** What stands in a result where nobody could read the job. */
+export const UNREADABLE: Omit<JobRecord, "et"> = {
+  t: null,
+  f: "<unknown>",
+  a: [],
+  k: {},
+  cut: true,
+};
+
 /** How the fields of a record are called in messages. */
 const RECORD_NAMES: ReadonlyMap<Key, string> = new Map([
   ["a", "args"],
