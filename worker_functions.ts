@@ -69,8 +69,8 @@ export function registerAll(
         `functions: two functions are named "${name}", give one of them a name: ${maker}`,
       );
     } else {
-      const { problems: found, ...resolved } = functionOptions(name, fn, options, defaults);
-      problems.push(...found);
+      const { problems: found, ...resolved } = functionOptions(fn, options, defaults);
+      problems.push(...found.map((problem) => `functions.${name}: ${problem}`));
       registered.set(name, { name, fn, isSlot, ...resolved });
     }
   };
@@ -124,34 +124,30 @@ const FUNC_KEYS = [
 ] as const satisfies readonly (keyof FuncOptions)[];
 
 function functionOptions(
-  name: string,
   fn: Entry["fn"],
   options: FuncOptions,
   defaults: Limits,
 ): Resolved & { readonly problems: readonly string[] } {
-  const problems: string[] = [];
+  const problems = checkKeys(options, FUNC_KEYS);
   const attempt = <T>(fallback: T, read: () => T): T => {
     try {
       return read();
     } catch (error) {
-      problems.push(...problemsOf(error).map((found) => `functions.${name}: ${found}`));
+      problems.push(...problemsOf(error));
       return fallback;
     }
   };
-  problems.push(...checkKeys(options, FUNC_KEYS).map((found) => `functions.${name}: ${found}`));
   const { timeout, keepResult, maxTries } = options;
-  const hasCount = maxTries === undefined || isCount(maxTries);
-  if (!hasCount) {
-    problems.push(`functions.${name}: maxTries must be 1 or more, got ${show(maxTries)}`);
+  if (maxTries !== undefined && !isCount(maxTries)) {
+    problems.push(`maxTries must be 1 or more, got ${show(maxTries)}`);
   }
   if (typeof fn === "string" && /^\.\.?\//.test(fn)) {
     problems.push(
-      `functions.${name}: nobody knows what ${show(fn)} is relative to; write ` +
-        `import.meta.resolve(${show(fn)})`,
+      `nobody knows what ${show(fn)} is relative to; write import.meta.resolve(${show(fn)})`,
     );
   }
   const isolate = resolveIsolate(options.isolate, typeof fn === "string");
-  problems.push(...isolate.problems.map((found) => `functions.${name}: ${found}`));
+  problems.push(...isolate.problems);
   return {
     isolate: isolate.settings,
     timeoutMs: timeout === undefined
