@@ -43,7 +43,7 @@ import {
   programHelp,
   UsageError,
 } from "./cli_arguments.ts";
-import { type Command, EXIT, exitCodeOf, type Host, isTimeout, SIGNALS } from "./cli_host.ts";
+import { type Command, EXIT, exitCodeOf, type Host } from "./cli_host.ts";
 import { JOB, JOBS } from "./cli_jobs.ts";
 import { type LogFormat, reportFailure, setUpLog, wantsColours } from "./cli_log.ts";
 import { ReaderGone } from "./cli_output.ts";
@@ -53,6 +53,8 @@ import { UI } from "./cli_ui.ts";
 import { reloadOnChange, type ThreadOrder } from "./cli_watch.ts";
 import { readStyle, runWorkerCommand, WORKER } from "./cli_worker.ts";
 import { ArqError } from "./errors.ts";
+import { END_SIGNALS } from "./signals.ts";
+import { isTimeout } from "./sleep.ts";
 import { nearest } from "./validation.ts";
 
 /** The version in the manifests; a test compares them. */
@@ -230,7 +232,7 @@ const ending = new Ending();
 const processHost: Omit<Host, "hasColours"> = {
   isReplaceable: false,
   stopSignal(heedsSignals: boolean): AbortSignal {
-    for (const [name, number] of heedsSignals ? Object.entries(SIGNALS) : []) {
+    for (const [name, number] of heedsSignals ? Object.entries(END_SIGNALS) : []) {
       process.on(name, () => ending.onSignal(name, number));
     }
     return ending.listen();

@@ -4,6 +4,8 @@
  */
 import { type Arguments, type CommandSpec, UsageError } from "./cli_arguments.ts";
 import { JobNotFound, JobStateError, ResultNotFound, SettingsError } from "./errors.ts";
+import { END_SIGNALS } from "./signals.ts";
+import { isTimeout } from "./sleep.ts";
 
 /** What a command has from the process, or the thread, it runs in. */
 export interface Host {
@@ -54,16 +56,8 @@ export function exitCodeOf(error: unknown): number {
   return isTimeout(error) ? EXIT.timeout : EXIT.failed;
 }
 
-/** Whether this is the error of a waiting that has taken too long. */
-export function isTimeout(error: unknown): error is DOMException {
-  return error instanceof DOMException && error.name === "TimeoutError";
-}
-
-/** The signals that end a command in order. */
-export const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
-
 /** The exit code of a command that `reason`, a signal's name, has cut short. */
 export function interruptedCode(reason: unknown): number {
-  const number = Object.entries(SIGNALS).find(([name]) => name === reason)?.[1];
+  const number = Object.entries(END_SIGNALS).find(([name]) => name === reason)?.[1];
   return number === undefined ? EXIT.failed : 128 + number;
 }

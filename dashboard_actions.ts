@@ -7,6 +7,7 @@ import { type Content, html } from "./dashboard_html.ts";
 import type { QueueOptions, RetryJobsOptions } from "./inspection.ts";
 import type { Job } from "./jobs.ts";
 import { pluralText } from "./quantities.ts";
+import { isTimeout } from "./sleep.ts";
 import { isCount } from "./validation.ts";
 
 /** How long an aborted job may take to end before its page is shown all the same. */
@@ -114,10 +115,6 @@ async function retryAll(arq: Steering, { queueName, failures }: Target): Promise
     if (!isTimeout(error)) throw error;
     return { done: "retried-some", count: String(retried) };
   }
-}
-
-function isTimeout(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "TimeoutError";
 }
 
 /** Does it, with a line in the log. */

@@ -68,12 +68,6 @@ const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>([
   "begun",
 ]);
 
-/**
- * Signals that tell programs to end. A terminal sends them to a worker and to all that it has
- * started, as many supervisors do: the worker heeds them, and its processes leave that to it.
- */
-export const END_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const satisfies readonly string[];
-
 const MARK_SIZE = 8;
 const HEADER_SIZE = MARK_SIZE + 8;
 /** No text in UTF-8 has this byte, so that text is never held back in search of a mark. */

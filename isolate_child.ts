@@ -3,7 +3,8 @@
  *
  * A thread of its own reads standard input, whatever the function does meanwhile: a function that
  * never gives way must not outlive the worker, whose end closes standard input. Signals that tell
- * programs to end are ignored: they reach the worker as well, which may let the job end.
+ * programs to end are ignored: a terminal and many supervisors send them to the worker and to all
+ * that it has started, and it is the worker that heeds them, and may let the job end.
  * @module
  */
 import { writeSync } from "node:fs";
@@ -13,7 +14,6 @@ import { JobExecutionFailed } from "./errors.ts";
 import { type IsolatedContext, type JobLogger, Retry } from "./functions.ts";
 import {
   encodeFrame,
-  END_SIGNALS,
   FrameReader,
   type JobFacts,
   type Order,
@@ -28,6 +28,7 @@ import {
   portable,
   type Serializer,
 } from "./serializer.ts";
+import { END_SIGNALS } from "./signals.ts";
 import { withinCarrier } from "./telemetry.ts";
 
 /** What the program is started with. */
@@ -69,7 +70,7 @@ for (;;) {
 
 /** Carries orders out until standard input ends, or the process is killed. */
 export function serve(options: ChildOptions): void {
-  for (const signal of END_SIGNALS) process.on(signal, () => {});
+  for (const signal of Object.keys(END_SIGNALS)) process.on(signal, () => {});
   const reader = new FrameReader(options.mark);
   const child = new Child(options);
   const thread = new Thread(READER, { eval: true });

@@ -11,7 +11,6 @@ import type { JobMeta } from "./functions.ts";
 import {
   encodeFrame,
   type End,
-  END_SIGNALS,
   FrameReader,
   isReport,
   type LogReport,
@@ -20,6 +19,7 @@ import {
 } from "./isolate_channel.ts";
 import type { Command } from "./isolate_command.ts";
 import { jobLogger } from "./job_logger.ts";
+import { END_SIGNALS } from "./signals.ts";
 import { atMost } from "./sleep.ts";
 
 /** A process as both runtimes have it. */
@@ -77,7 +77,7 @@ export class IsolateProcess {
     this.ended = this.#subprocess.ended.then(async (how) => {
       this.#hasEnded = true;
       if (this.#call) await atMost(LAST_WORDS_MS, outputs);
-      const isInnocent = this.jobs > 1 || END_SIGNALS.some((signal) => signal === how);
+      const isInnocent = this.jobs > 1 || Object.hasOwn(END_SIGNALS, how);
       if (!this.#hasBegun && isInnocent) this.#giveBack();
       else this.#fail(`ended with ${how} before the job did`);
     });

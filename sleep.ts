@@ -48,3 +48,8 @@ export async function atMost(ms: number, promise: Promise<unknown>): Promise<voi
     over.abort();
   }
 }
+
+/** Whether this is the error of a waiting that has taken too long. */
+export function isTimeout(error: unknown): error is DOMException {
+  return error instanceof DOMException && error.name === "TimeoutError";
+}

@@ -11,6 +11,7 @@ import { callHook } from "./execution.ts";
 import { countersText, HealthRecorder } from "./health.ts";
 import type { Isolation } from "./isolation.ts";
 import { JobLoop } from "./job_loop.ts";
+import { END_SIGNALS } from "./signals.ts";
 import { atMost, sleep, untilAborted } from "./sleep.ts";
 import { checkOptions, checkSignal, isCount, show } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
@@ -46,7 +47,6 @@ const HOUSEKEEPING_MS = 500;
 const SHUTDOWN_HOOK_MS = 15_000;
 /** Removing signs of life may take this long; they expire by themselves. */
 const FAREWELL_MS = 1_000;
-const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 const NO_JOBS: Counters & { readonly ongoing: number } = {
   jobsComplete: 0,
   jobsFailed: 0,
@@ -335,7 +335,7 @@ function reasonText(reason: unknown): string {
 
 /** Stops at the first signal, exits at the second. */
 function handleSignals(stop: AbortController): Disposable {
-  const handlers = Object.entries(SIGNALS).map(([name, number]) => {
+  const handlers = Object.entries(END_SIGNALS).map(([name, number]) => {
     const handler = () => {
       if (stop.signal.aborted) process.exit(128 + number);
       stop.abort(name);

@@ -9,7 +9,7 @@ import process from "node:process";
 import { Writable } from "node:stream";
 import { format } from "node:util";
 import { main } from "../cli.ts";
-import { SIGNALS } from "../cli_host.ts";
+import { END_SIGNALS } from "../signals.ts";
 import type { CliEnd, CliOptions } from "./_cli.ts";
 
 let last: Promise<unknown> = Promise.resolve();
@@ -87,7 +87,7 @@ function withFolder(folder: string | undefined): Disposable {
 
 /** A command heeds signals to the end of its process: here to its own. */
 function withoutNewListeners(): Disposable {
-  const names = Object.keys(SIGNALS);
+  const names = Object.keys(END_SIGNALS);
   const before = new Set(names.flatMap((name) => process.listeners(name as NodeJS.Signals)));
   return undoing(() => {
     for (const name of names) {

@@ -125,6 +125,7 @@ const ROOMS = [
   "deadlines",
   "bag",
   "sleep",
+  "signals",
   "duration",
   "validation",
   "errors",
