@@ -7,9 +7,9 @@ import { type Command, EXIT, exitCodeOf } from "./cli_host.ts";
 import { reportFailure } from "./cli_log.ts";
 import { JOB_EXIT_CODES, LOOK_EXIT_CODES, type Operation, operation } from "./cli_operations.ts";
 import { readDuration, readInstant, readSince } from "./cli_quantities.ts";
-import { noSuchJob } from "./cli_jobs.ts";
+import { noSuchJob, wholeText } from "./cli_jobs.ts";
 import type { EnqueueOptions, RetryProgress } from "./client.ts";
-import { displayText, displayValue } from "./display.ts";
+import { displayText } from "./display.ts";
 import { DeserializationError, JobStateError } from "./errors.ts";
 import { newJobId } from "./job_ids.ts";
 import { waitForResult } from "./job_results.ts";
@@ -18,7 +18,6 @@ import { isOptions, show } from "./validation.ts";
 
 /** Ids are printed whole unless they are absurd. */
 const ID_LIMIT = 2_000;
-const WHOLE_LIMIT = 20_000;
 const ABORT_TIMEOUT_MS = 30_000;
 
 // enqueue
@@ -89,7 +88,7 @@ async function enqueue(op: Operation, enqueueing: Enqueueing): Promise<number> {
   if (enqueueing.isAwaited) return await enqueueAndWait(op, enqueueing);
   const { out, queueName } = op;
   const jobId = await submit(op, enqueueing, enqueueing.options.jobId);
-  await (out.isJson ? out.json({ jobId, queueName }) : out.lines([displayText(jobId, ID_LIMIT)]));
+  await out.tell({ jobId, queueName }, displayText(jobId, ID_LIMIT));
   return EXIT.done;
 }
 
@@ -113,16 +112,12 @@ async function enqueueAndWait(op: Operation, enqueueing: Enqueueing): Promise<nu
   if (out.isJson) {
     await out.json({ jobId, queueName, success, result });
   } else if (success) {
-    await out.lines(wholeLines(result));
+    await out.lines(wholeText(result).split("\n"));
   } else {
-    const [head = "", ...more] = wholeLines(result);
+    const [head = "", ...more] = wholeText(result).split("\n");
     reportFailure({ format: "pretty" }, `job ${displayText(jobId)} failed: ${head}`, more);
   }
   return success ? EXIT.done : EXIT.jobFailed;
-}
-
-function wholeLines(value: unknown): string[] {
-  return displayValue(value, { limit: WHOLE_LIMIT, isMultiline: true }).split("\n");
 }
 
 // retry, abort, remove
@@ -183,8 +178,7 @@ async function retryFailed(op: Operation, filter: Retrying): Promise<number> {
     retried = await arq.retryJobs({ ...filter, queueName, signal, onProgress });
     return EXIT.done;
   } finally {
-    const text = pluralText(retried, "job");
-    await (out.isJson ? out.json({ queueName, retried }) : out.lines([`retried ${text}`]));
+    await out.tell({ queueName, retried }, `retried ${pluralText(retried, "job")}`);
   }
 }
 
@@ -249,9 +243,7 @@ async function forEachJob(
     stop.throwIfAborted();
     try {
       await act(jobId);
-      await (out.isJson
-        ? out.json({ jobId, [done]: true })
-        : out.lines([`${done} ${displayText(jobId, ID_LIMIT)}`]));
+      await out.tell({ jobId, [done]: true }, `${done} ${displayText(jobId, ID_LIMIT)}`);
     } catch (error) {
       const code = exitCodeOf(error);
       const isUnreadable = error instanceof DeserializationError; // it does not name the job
@@ -283,8 +275,8 @@ function steering(name: "pause" | "resume", summary: string, paused: boolean): C
   const spec = { name, summary, operands: [], about: "", options: [], epilog: LOOK_EXIT_CODES };
   return operation(spec, () => undefined, async ({ arq, queueName, out }) => {
     await arq[name](queueName);
-    const text = `${paused ? "paused" : "resumed"} ${displayText(queueName)}`;
-    await (out.isJson ? out.json({ queueName, paused }) : out.lines([text]));
+    const done = paused ? "paused" : "resumed";
+    await out.tell({ queueName, paused }, `${done} ${displayText(queueName)}`);
     return EXIT.done;
   });
 }

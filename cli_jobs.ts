@@ -220,7 +220,8 @@ export function noSuchJob(jobId: string, queueName: string): JobNotFound {
   );
 }
 
-function wholeText(value: unknown): string {
+/** A value in full, on as many lines as it takes, unless it is absurd. */
+export function wholeText(value: unknown): string {
   return displayValue(value, { limit: WHOLE_LIMIT, isMultiline: true });
 }
 

@@ -4,7 +4,8 @@
  */
 import { configure, type LogLevel, type LogRecord } from "@logtape/logtape";
 import process from "node:process";
-import { inspect, styleText } from "node:util";
+import { inspect } from "node:util";
+import { type Colour, painted } from "./cli_tables.ts";
 import { displayJson, displayValue, escapeUnsafe } from "./display.ts";
 import { ArqError } from "./errors.ts";
 
@@ -78,7 +79,7 @@ export function reportFailure(
 type Formatter = (record: LogRecord) => string;
 
 /** Lines as in the manual of arq: the time, then the text; a function's error with its stack below. */
-export function prettyFormatter({ hasColours, timezone }: Omit<LogStyle, "format">): Formatter {
+function prettyFormatter({ hasColours, timezone }: Omit<LogStyle, "format">): Formatter {
   const clock = clockOf(timezone);
   return (record) => {
     const time = `${clock(record.timestamp)}:`;
@@ -86,14 +87,8 @@ export function prettyFormatter({ hasColours, timezone }: Omit<LogStyle, "format
     const stack = stackOf(record);
     if (!hasColours) return `${time} ${text}${stack}`;
     const colour = colourOf(record);
-    return `${paint("dim", time)} ${colour ? paint(colour, text) : text}${stack}`;
+    return `${painted("dim", time)} ${colour ? painted(colour, text) : text}${stack}`;
   };
-}
-
-type Colour = "dim" | "green" | "yellow" | "red" | "cyan";
-
-function paint(colour: Colour, text: string): string {
-  return styleText(colour, text, { validateStream: false });
 }
 
 const COLOURS: Readonly<Record<string, Colour>> = {
@@ -169,7 +164,7 @@ function stackOf({ properties: { error, event } }: LogRecord): string {
 }
 
 /** One JSON object: the time and the level first, the text last. */
-export function formatJson(record: LogRecord): string {
+function formatJson(record: LogRecord): string {
   const { timestamp, level, category, properties } = record;
   const head = { time: new Date(timestamp).toISOString(), level, logger: category.join(".") };
   const object = { ...head, ...properties, ...head, message: textOf(record) };

@@ -4,13 +4,13 @@
  * @module
  */
 import process from "node:process";
-import { styleText } from "node:util";
 import {
   type Colour,
   type Column,
   type Fact,
   factLines,
   type Paint,
+  painted,
   tableLines,
 } from "./cli_tables.ts";
 import { displayJson } from "./display.ts";
@@ -65,6 +65,11 @@ export class Output {
     await this.#write(displayJson(value) + "\n");
   }
 
+  /** Prints facts as a line of JSON, or a line for people, which must be safe. */
+  async tell(facts: object, line: string): Promise<void> {
+    await (this.isJson ? this.json(facts) : this.lines([line]));
+  }
+
   /** Prints a table. */
   async table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): Promise<void> {
     const style = { width: this.#width, paint: this.paint };
@@ -114,10 +119,6 @@ export class Output {
 /** A terminal that does not know its size says 0. */
 function known(size: number | undefined): number | undefined {
   return size === 0 ? undefined : size;
-}
-
-function painted(colour: Colour, text: string): string {
-  return styleText(colour, text, { validateStream: false });
 }
 
 function plain(_colour: Colour, text: string): string {

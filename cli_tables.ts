@@ -3,13 +3,19 @@
  * cells hold.
  * @module
  */
+import { styleText } from "node:util";
 import { escapeUnsafe } from "./display.ts";
 
 /** Colours of the terminal that are used. */
-export type Colour = "dim" | "bold" | "green" | "yellow" | "red" | "cyan";
+export type Colour = "dim" | "green" | "yellow" | "red" | "cyan";
 
 /** Puts a colour on a text, or leaves it alone. */
 export type Paint = (colour: Colour, text: string) => string;
+
+/** Puts a colour on a text. */
+export function painted(colour: Colour, text: string): string {
+  return styleText(colour, text, { validateStream: false });
+}
 
 /** A column of a table of `Row`s. */
 export interface Column<Row> {

@@ -43,8 +43,7 @@ async function serveDashboard(
   await using server = serve(handler, { option: "--port", hostname: LOOPBACK, port });
   const query = isQueueNamed ? `?${new URLSearchParams({ queue: queueName })}` : "";
   const url = `${server.url}/${query}`;
-  if (out.isJson) await out.json({ url });
-  else await out.lines([`The dashboard is at ${url}`]);
+  await out.tell({ url }, `The dashboard is at ${url}`);
   if (!stop.aborted) await once(stop, "abort");
   return EXIT.done;
 }
