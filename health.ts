@@ -14,7 +14,7 @@ export interface Vitals extends Readonly<Counters> {
 }
 
 /** `Mar-01 17:41:22 j_complete=0 j_failed=0 j_retried=0 j_ongoing=0 queued=0` */
-export function healthText(vitals: Vitals, now: number, timezone: string | undefined): string {
+function healthText(vitals: Vitals, now: number, timezone: string | undefined): string {
   return `${clock(now, timezone)} ${countersText(vitals)} queued=${vitals.queued}`;
 }
 
