@@ -26,7 +26,8 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
  * Waits for `value`, but rejects with the signal's reason if it aborts before; an error that the
  * value ends in after that is dropped.
  */
-export async function untilAborted<T>(value: T, signal: AbortSignal): Promise<Awaited<T>> {
+export async function untilAborted<T>(value: T, signal?: AbortSignal): Promise<Awaited<T>> {
+  if (signal === undefined) return await value;
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = () => reject(signal.reason);
   if (signal.aborted) onAbort();

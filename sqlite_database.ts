@@ -11,8 +11,8 @@ import type { Clock } from "./sqlite_tidying.ts";
 import { MEMORY } from "./sqlite_settings.ts";
 import { Signals } from "./sqlite_signals.ts";
 import type { Query } from "./sqlite_query.ts";
-import type { NewsRow, ResultRow, Statements } from "./sqlite_statements.ts";
-import type { Feed, FeedQueries, FeedRow } from "./sqlite_feed.ts";
+import type { FeedRow, NewsRow, ResultRow, Statements } from "./sqlite_statements.ts";
+import type { Feed, FeedQueries } from "./sqlite_feed.ts";
 import type { ClaimReply } from "./store.ts";
 
 /** Which queue of which prefix is meant. */
@@ -248,7 +248,7 @@ export class SqliteDatabase {
     jobId: string,
     timeoutMs: number,
     listener: (row: ResultRow) => void,
-  ): Promise<Disposable> {
+  ): Promise<AsyncDisposable> {
     const { ends } = this.signals;
     return this.#subscribe(ends, (sql) => sql.lastResult, place, jobId, timeoutMs, listener);
   }
@@ -259,7 +259,7 @@ export class SqliteDatabase {
     jobId: string,
     timeoutMs: number,
     listener: (row: NewsRow) => void,
-  ): Promise<Disposable> {
+  ): Promise<AsyncDisposable> {
     const { news } = this.signals;
     return this.#subscribe(news, (sql) => sql.lastNews, place, jobId, timeoutMs, listener);
   }
@@ -271,13 +271,13 @@ export class SqliteDatabase {
     jobId: string,
     timeoutMs: number,
     listener: (row: Row) => void,
-  ): Promise<Disposable> {
+  ): Promise<AsyncDisposable> {
     if (!this.#spaces.has(place.prefix)) await this.write(place, timeoutMs, () => {});
     const start = ({ sql, space }: Scope) => ({ seq: last(sql).get()?.seq ?? 0, space });
     return await this.read(place, timeoutMs, start, ({ seq, space }) => {
       const subscription = feed.subscribe(space, jobId, seq, listener);
       this.signals.start();
-      return subscription;
+      return { [Symbol.asyncDispose]: () => Promise.resolve(subscription[Symbol.dispose]()) };
     });
   }
 }

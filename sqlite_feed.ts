@@ -4,16 +4,7 @@
  * @module
  */
 import type { Query } from "./sqlite_query.ts";
-
-/** What each row has. */
-export interface FeedRow {
-  /** The row's number; it only grows. */
-  readonly seq: number;
-  /** The number of the job's prefix. */
-  readonly space: number;
-  /** The job's id, as it is stored. */
-  readonly job_id: string;
-}
+import type { FeedRow } from "./sqlite_statements.ts";
 
 /** How a table's new rows are found. */
 export interface FeedQueries<Row extends FeedRow> {

@@ -166,7 +166,7 @@ function laterOf(after: Position | undefined, start: Position): Position {
 /** Undefined for a job that belongs to another list by now. */
 function waitingState(scope: Scope, row: WaitingRow, list: JobList): JobState | undefined {
   const { sql, space, now } = scope;
-  const locked = row.locked_until !== null && row.locked_until > now;
+  const locked = isLocked(row, now);
   if (locked !== (list === "in_progress")) return undefined;
   const payload = sql.readPayload.get(row.row, now)?.payload ?? null;
   if (!payload && sql.hasResult.get(space, row.job_id, now)) return undefined;

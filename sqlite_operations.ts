@@ -449,7 +449,7 @@ function isAccepted(scope: Scope, row: JobRow, { lease, success }: Finish): bool
 }
 
 /** Whether a worker holds the job. */
-export function isLocked(row: JobRow, now: number): boolean {
+export function isLocked(row: Pick<JobRow, "locked_until">, now: number): boolean {
   return row.locked_until !== null && row.locked_until > now;
 }
 

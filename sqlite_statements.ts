@@ -54,19 +54,23 @@ export interface EntryRow {
   readonly payload: Uint8Array | null;
 }
 
-/** A result that was recorded. */
-export interface ResultRow {
+/** What each row has that tells something of a job to whoever waits for it. */
+export interface FeedRow {
+  /** The row's number; it only grows. */
   readonly seq: number;
+  /** The number of the job's prefix. */
   readonly space: number;
+  /** The job's id, as it is stored. */
   readonly job_id: string;
+}
+
+/** A result that was recorded. */
+export interface ResultRow extends FeedRow {
   readonly record: Uint8Array;
 }
 
 /** A step of a job that is watched. */
-export interface NewsRow {
-  readonly seq: number;
-  readonly space: number;
-  readonly job_id: string;
+export interface NewsRow extends FeedRow {
   readonly at: number;
   readonly kind: "started" | "progress" | "retried";
   readonly starts: number;
@@ -386,7 +390,7 @@ export interface Statements extends InspectionStatements {
     [space: number, afterJobId: string, now: number, limit: number],
     ResultRow
   >;
-  readonly newResults: Query<[afterSeq: number, limit: number], Omit<ResultRow, "record">>;
+  readonly newResults: Query<[afterSeq: number, limit: number], FeedRow>;
   readonly resultAt: Query<[seq: number], ResultRow>;
   readonly lastResult: Query<[], { readonly seq: number }>;
   readonly putLock: Query<[space: number, jobId: string, expiresAt: number]>;
@@ -403,7 +407,7 @@ export interface Statements extends InspectionStatements {
       value: Uint8Array | null,
     ]
   >;
-  readonly newNews: Query<[afterSeq: number, limit: number], Omit<ResultRow, "record">>;
+  readonly newNews: Query<[afterSeq: number, limit: number], FeedRow>;
   readonly newsAt: Query<[seq: number], NewsRow>;
   readonly lastNews: Query<[], { readonly seq: number }>;
   readonly putProgress: Query<

@@ -23,6 +23,7 @@ import {
   report,
   type Scope,
 } from "./sqlite_operations.ts";
+import { untilAborted } from "./sleep.ts";
 import { sqliteAddress, type SqliteTarget } from "./sqlite_settings.ts";
 import { idOf, type NewsRow, storedId } from "./sqlite_statements.ts";
 import type { Clock } from "./sqlite_tidying.ts";
@@ -94,17 +95,12 @@ export class SqliteStore implements Store {
   async connect(signal?: AbortSignal): Promise<void> {
     const { path, timeoutMs } = this.#target;
     const database = this.#database ??= SqliteDatabase.acquire(path, this.#clock);
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const onAbort = () => reject(signal?.reason);
-    signal?.addEventListener("abort", onAbort, { once: true });
     try {
       signal?.throwIfAborted();
-      await Promise.race([database.open(timeoutMs), aborted]);
+      await untilAborted(database.open(timeoutMs), signal);
     } catch (error) {
       if (this.#database === database) await this.close();
       throw error;
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
     }
   }
 
@@ -228,10 +224,7 @@ export class SqliteStore implements Store {
     const { timeoutMs } = this.#target;
     const place = { prefix: this.prefix };
     const onEnd = ({ record }: { readonly record: Uint8Array }) => listener(record);
-    const subscription = await this.#open.onEnd(place, storedId(jobId), timeoutMs, onEnd);
-    return {
-      [Symbol.asyncDispose]: () => Promise.resolve(subscription[Symbol.dispose]()),
-    };
+    return await this.#open.onEnd(place, storedId(jobId), timeoutMs, onEnd);
   }
 
   async report(
@@ -271,10 +264,7 @@ export class SqliteStore implements Store {
     const { timeoutMs } = this.#target;
     const place = { prefix: this.prefix };
     const onNews = (row: NewsRow) => listener(newsOf(row));
-    const subscription = await this.#open.onNews(place, storedId(jobId), timeoutMs, onNews);
-    return {
-      [Symbol.asyncDispose]: () => Promise.resolve(subscription[Symbol.dispose]()),
-    };
+    return await this.#open.onNews(place, storedId(jobId), timeoutMs, onNews);
   }
 
   async queueEntries(queueName: string): Promise<QueueEntry[]> {
