@@ -160,10 +160,6 @@ export async function callHook(name: string, hook: () => unknown): Promise<void>
   }
 }
 
-function tellProgress(executor: Executor, run: JobRun, value: unknown): void {
-  executor.onProgress(run, value);
-}
-
 /** The first parameter of a function; the worker's state is put on it as well. */
 class RunContext {
   readonly jobId: string;
@@ -190,13 +186,9 @@ class RunContext {
     this.arq = settings.client;
     this.#run = run;
     // A closure in a field would keep the run in memory until a full collection; what is bound does not.
-    this.progress = tellProgress.bind(undefined, executor, run);
+    this.progress = executor.onProgress.bind(executor, run);
     Object.defineProperties(this, RunContext.#lazy);
     Object.assign(this, state);
-  }
-
-  static #runOf(ctx: RunContext): JobRun {
-    return ctx.#run;
   }
 
   /** Made when first asked for; on the object itself, so that a copy by spread has them too. */
@@ -204,7 +196,7 @@ class RunContext {
     signal: {
       enumerable: true,
       get(this: RunContext): AbortSignal {
-        return RunContext.#runOf(this).signal;
+        return this.#run.signal;
       },
     },
     logger: {
