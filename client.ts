@@ -370,6 +370,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
    * The client of `@redis/client` that commands travel on, or the one that was handed in.
    *
    * @throws {TypeError} if the store is not Redis.
+   * @throws {QueueConnectionError} if the pool has made it itself, and is closed.
    */
   get redis(): RedisClient {
     return this.store.client as RedisClient;

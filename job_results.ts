@@ -67,7 +67,7 @@ export interface ResultOptions {
   readonly timeout?: Duration;
   /** How often to look even if no news came: milliseconds or a duration object. @default 500 milliseconds */
   readonly pollDelay?: Duration;
-  /** Ends the waiting when it aborts. */
+  /** Ends the waiting when it aborts: its reason is thrown, and the job goes on. */
   readonly signal?: AbortSignal;
 }
 

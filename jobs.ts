@@ -83,6 +83,7 @@ export class Job<Result = unknown> {
    * @throws {DeserializationError} if the result cannot be read.
    * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    * @throws {DOMException} named `TimeoutError` if `timeout` passes first; the job goes on.
+   * @throws the reason of `signal`, if it aborts first; the job goes on.
    */
   async result(options: ResultOptions = {}): Promise<Result> {
     checkResultOptions("result", options);
@@ -187,6 +188,7 @@ export class Job<Result = unknown> {
    *
    * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    * @throws {DOMException} named `TimeoutError` if `timeout` passes first; the request stands.
+   * @throws the reason of `signal`, if it aborts first; the request stands.
    */
   async abort(options: ResultOptions = {}): Promise<boolean> {
     checkResultOptions("abort", options);
