@@ -15,10 +15,10 @@ import {
 } from "./cli_operations.ts";
 import { readCount, readSince } from "./cli_quantities.ts";
 import type { Colour, Column } from "./cli_tables.ts";
-import type { JobFilter, JobView, JobViewStatus, RunningJob, WorkerView } from "./client.ts";
+import type { JobFilter, JobView, JobViewStatus, WorkerView } from "./client.ts";
 import { displayText, displayValue } from "./display.ts";
 import { JobNotFound } from "./errors.ts";
-import { progressOf } from "./job_views.ts";
+import { progressOf, runningOn } from "./job_views.ts";
 import { countText, distanceText, durationText, timeText } from "./quantities.ts";
 import { nearest, show } from "./validation.ts";
 
@@ -183,13 +183,13 @@ export const JOB: Command = operation(
   (op, { jobId, everyMs }) => look(op, everyMs, () => printJob(op, jobId)),
 );
 
-async function printJob(op: Operation, jobId: string): Promise<void> {
-  const { arq, queueName, out } = op;
+async function printJob({ arq, queueName, out }: Operation, jobId: string): Promise<void> {
   const job = await arq.jobView(jobId, { queueName });
   if (job === null) throw noSuchJob(jobId, queueName);
   const progress = await progressOf(arq.job(jobId, { queueName }));
   if (out.isJson) return await out.json({ ...job, progress });
-  const worker = job.status === "in_progress" ? await workerOf(op, jobId) : undefined;
+  const workers = job.status === "in_progress" ? await arq.workers({ queueName }) : [];
+  const run = runningOn(workers, jobId);
   const { functionName, enqueueTime, dueAt, startTime, finishTime, jobTry, problem } = job;
   const now = new Date();
   await out.facts([
@@ -202,8 +202,8 @@ async function printJob(op: Operation, jobId: string): Promise<void> {
     ["tries", jobTry === null ? undefined : String(jobTry)],
     ["enqueued", whenFact(enqueueTime, now)],
     ["due", whenFact(dueAt, now)],
-    ["started", whenFact(startTime ?? worker?.running.startedAt ?? null, now)],
-    ["worker", worker && workerText(worker.worker)],
+    ["started", whenFact(startTime ?? run?.job.startedAt ?? null, now)],
+    ["worker", run && workerText(run.worker)],
     ["progress", progress === undefined ? undefined : wholeText(progress)],
     ["ended", whenFact(finishTime, now)],
     ["took", startTime && finishTime ? durationText(+finishTime - +startTime) : undefined],
@@ -228,21 +228,6 @@ export function wholeText(value: unknown): string {
 function whenFact(time: Date | null, now: Date): string | undefined {
   if (time === null) return undefined;
   return `${timeText(time, Temporal.Now.timeZoneId())} (${distanceText(time, now)})`;
-}
-
-interface WorkerOfJob {
-  readonly worker: WorkerView;
-  readonly running: RunningJob;
-}
-
-async function workerOf(
-  { arq, queueName }: Operation,
-  jobId: string,
-): Promise<WorkerOfJob | undefined> {
-  for (const worker of await arq.workers({ queueName })) {
-    const running = worker.running.find((job) => job.jobId === jobId);
-    if (running) return { worker, running };
-  }
 }
 
 function workerText({ workerId, hostname, pid }: WorkerView): string {

@@ -44,7 +44,7 @@ import { STYLE } from "./dashboard_style.ts";
 import { cronPage, workersPage } from "./dashboard_workers.ts";
 import { displayText } from "./display.ts";
 import { ArqError, QueueConnectionError } from "./errors.ts";
-import { progressOf } from "./job_views.ts";
+import { progressOf, runningOn } from "./job_views.ts";
 import { checkOptions, show } from "./validation.ts";
 
 /** What the dashboard uses of a client. */
@@ -301,11 +301,7 @@ class Dashboard {
       this.#arq.workers({ queueName }),
       progressOf(this.#arq.job(jobId, { queueName })),
     ]);
-    const runningOn =
-      workers.flatMap((worker) =>
-        worker.running.filter((run) => run.jobId === jobId).map((run) => ({ worker, job: run }))
-      )[0];
-    return jobPage(context, job, { runningOn, progress, notice });
+    return jobPage(context, job, { runningOn: runningOn(workers, jobId), progress, notice });
   }
 
   async #change(

@@ -14,7 +14,8 @@ import {
   timeExact,
 } from "./dashboard_layout.ts";
 import { displayText, displayValue, withoutText } from "./display.ts";
-import type { JobView, RunningJob, WorkerView } from "./inspection.ts";
+import type { JobView } from "./inspection.ts";
+import type { RunningOn } from "./job_views.ts";
 import { durationText } from "./quantities.ts";
 
 /** How much of a value is shown. */
@@ -25,7 +26,7 @@ const MAX_CAUSES = 5;
 /** What the page shows besides the job. */
 export interface JobDetails {
   /** The worker that runs it, and since when, as far as workers tell. */
-  readonly runningOn?: { readonly worker: WorkerView; readonly job: RunningJob };
+  readonly runningOn?: RunningOn;
   /** What its function told of its progress, or why nobody can read it; undefined for nothing. */
   readonly progress?: unknown;
   /** What became of the last button that was pressed. */

@@ -3,7 +3,7 @@
  * @module
  */
 import { DeserializationError } from "./errors.ts";
-import type { JobView, JobViewStatus } from "./inspection.ts";
+import type { JobView, JobViewStatus, RunningJob, WorkerView } from "./inspection.ts";
 import {
   decodeJob,
   decodeResult,
@@ -79,6 +79,20 @@ export function endedView(
     const finishTime = at === undefined ? null : dateOf(at);
     const problem = (error as Error).message;
     return { ...BLANK, jobId, queueName, status, success, finishTime, problem };
+  }
+}
+
+/** Who runs a job, and since when. */
+export interface RunningOn {
+  readonly worker: WorkerView;
+  readonly job: RunningJob;
+}
+
+/** Who runs a job, as far as the workers tell. */
+export function runningOn(workers: readonly WorkerView[], jobId: string): RunningOn | undefined {
+  for (const worker of workers) {
+    const job = worker.running.find((running) => running.jobId === jobId);
+    if (job) return { worker, job };
   }
 }
 
