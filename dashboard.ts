@@ -461,9 +461,7 @@ function document(request: Request, context: PageContext, page: Page, cookie?: s
 function asset(name: keyof typeof ASSETS, { searchParams }: URL): Response {
   const [type, text] = ASSETS[name];
   const isVersioned = Object.values(VERSIONS).includes(searchParams.get("v") ?? "");
-  const cache = `private, max-age=${isVersioned ? ONE_YEAR_S : 60}${
-    isVersioned ? ", immutable" : ""
-  }`;
+  const cache = isVersioned ? `private, max-age=${ONE_YEAR_S}, immutable` : "private, max-age=60";
   return new Response(text, {
     headers: { ...SAFETY, "content-type": type, "cache-control": cache },
   });

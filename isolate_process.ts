@@ -184,15 +184,11 @@ export class IsolateProcess {
 
   #fail(how: string): void {
     const call = this.#call;
+    if (!call) return;
     this.#call = undefined;
     const [verb, advice] = this.#hasBegun ? ["ran", ""] : ["was to run", this.#advice];
-    call?.reject(
-      new JobExecutionFailed(
-        `The process that ${verb} "${call.ctx.functionName}" ${how}${advice}${
-          lastLines(this.#printed)
-        }`,
-      ),
-    );
+    const what = `The process that ${verb} "${call.ctx.functionName}" ${how}${advice}`;
+    call.reject(new JobExecutionFailed(what + lastLines(this.#printed)));
   }
 }
 

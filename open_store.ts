@@ -38,11 +38,8 @@ export function openStore(
   }
   // A promise, of a pool that nobody has awaited, has no settings, and so would mean the defaults.
   if (!isOptions(connection) || connection instanceof Promise) {
-    throw new TypeError(
-      `A connection is a connection string, an object of settings or a Redis client, got ${
-        show(connection)
-      }`,
-    );
+    const forms = "a connection string, an object of settings or a Redis client";
+    throw new TypeError(`A connection is ${forms}, got ${show(connection)}`);
   }
   const kind = existingClientKind(connection);
   if (kind === undefined) return redisStore(connection as RedisSettings, prefix);

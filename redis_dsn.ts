@@ -31,11 +31,10 @@ export function parseDsn(dsn: string): ParsedDsn {
   const scheme = match?.[1]?.toLowerCase() ?? "";
   if (!match || !SCHEMES.includes(scheme)) {
     const found = /^[a-z+]+(?=:)/i.exec(dsn)?.[0];
+    const got = found === undefined ? "" : `, got ${show(`${found}:`)}`;
+    const starts = SCHEMES.map((name) => `${name}://`).join(", ");
     throw new SettingsError("connection settings", [
-      `a connection string starts with ${
-        SCHEMES.map((name) => `${name}://`).join(", ")
-      } or sqlite:` +
-      (found === undefined ? "" : `, got ${show(`${found}:`)}`),
+      `a connection string starts with ${starts} or sqlite:${got}`,
     ]);
   }
   const [, , credentials, authority = "", path = "", query = ""] = match;

@@ -42,6 +42,10 @@ type EndPage = Query<
   EndRow
 >;
 
+/** What a page of ends reads of each. */
+const END_ROW = `seq AS row, job_id, finished_at AS at, finished_at AS place,
+      ${whole("expires_at")}, record`;
+
 /** The statements for operators, each under its contract. */
 export const INSPECTION_SQL = {
   /** Pauses a queue, or ends that. */
@@ -50,9 +54,8 @@ export const INSPECTION_SQL = {
   isPaused: "SELECT 1 AS paused FROM queues WHERE queue = ? AND paused = 1",
   /** Entries of a queue up to a score that come after one; many may have the same score. */
   pageWaiting: `
-    SELECT job AS row, job_id, score AS at, score AS place, ${count("starts")}, ${
-    whole("locked_until")
-  }
+    SELECT job AS row, job_id, score AS at, score AS place, ${count("starts")},
+      ${whole("locked_until")}
     FROM jobs WHERE queue = ?1 AND score = ?2 AND job > ?3
     UNION ALL SELECT job, job_id, score, score, ${count("starts")}, ${whole("locked_until")}
     FROM jobs WHERE queue = ?1 AND score > ?2 AND score <= ?4
@@ -65,16 +68,12 @@ export const INSPECTION_SQL = {
     ORDER BY lease_until, job LIMIT ?5`,
   /** Ends of a queue that were kept, come after one, and up to a time. */
   pageEnds: `
-    SELECT seq AS row, job_id, finished_at AS at, finished_at AS place, ${
-    whole("expires_at")
-  }, record
+    SELECT ${END_ROW}
     FROM results WHERE queue = ?1 AND success = ?2 AND (finished_at, seq) > (?3, ?4)
       AND finished_at <= ?5 ORDER BY finished_at, seq LIMIT ?6`,
   /** Ends of a queue that were kept, come before one, and since a time; the last first. */
   pageEndsBack: `
-    SELECT seq AS row, job_id, finished_at AS at, finished_at AS place, ${
-    whole("expires_at")
-  }, record
+    SELECT ${END_ROW}
     FROM results WHERE queue = ?1 AND success = ?2 AND (finished_at, seq) < (?3, ?4)
       AND finished_at >= ?5 ORDER BY finished_at DESC, seq DESC LIMIT ?6`,
   /** How many failures were kept since a time. */

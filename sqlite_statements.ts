@@ -451,9 +451,8 @@ export interface Statements extends InspectionStatements {
 
 /** Prepares all statements. */
 export function prepareStatements(database: DatabaseSync): Statements {
-  const prepared = Object.entries({ ...SQL, ...INSPECTION_SQL }).map((
-    [name, sql],
-  ) => [name, database.prepare(sql)]);
+  const all = Object.entries({ ...SQL, ...INSPECTION_SQL });
+  const prepared = all.map(([name, sql]) => [name, database.prepare(sql)]);
   return Object.fromEntries(prepared) as Statements;
 }
 

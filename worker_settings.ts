@@ -286,10 +286,8 @@ function lossProblem(state: object): string | undefined {
     lost.push(...Object.getOwnPropertyNames(level).filter((name) => name !== "constructor"));
   }
   if (lost.length === 0) return undefined;
-  return `ctx: ${
-    lost.join(", ")
-  } of its class would be lost; put the object under a name, such as ` +
-    "{ app: … }";
+  const names = lost.join(", ");
+  return `ctx: ${names} of its class would be lost; put the object under a name, such as { app: … }`;
 }
 
 function above(value: object): object | null {
