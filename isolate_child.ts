@@ -4,7 +4,7 @@
  * A thread of its own reads standard input, whatever the function does meanwhile: a function that
  * never gives way must not outlive the worker, whose end closes standard input. Signals that tell
  * programs to end are ignored: a terminal and many supervisors send them to the worker and to all
- * that it has started, and it is the worker that heeds them, and may let the job end.
+ * that it has started; the worker heeds them, and may let the job end.
  * @module
  */
 import { writeSync } from "node:fs";
