@@ -212,9 +212,7 @@ export abstract class QueueInspection {
     const queueName = this.#queueOf("removeJob", options);
     const removal = await this.store.inspection.remove(queueName, jobId);
     if (removal !== "running") return removal === "removed";
-    throw new JobStateError(
-      `Cannot remove job ${jobId}: it is running; end it with arq.job(id).abort() first`,
-    );
+    throw new JobStateError(`Cannot remove job ${jobId}: it is running; abort it first`);
   }
 
   /**

@@ -147,7 +147,7 @@ for (const kind of ["Redis", "a file"] as const) {
         page,
         /^error +TypeError: no such thing\\n12:00:00: forged\n +at .*cli_settings/m,
       );
-      assert.match(running, /^arq: Cannot remove job stuck: it is running/);
+      assert.match(running, /^arq: Cannot remove job stuck: it is running; abort it first$/m);
       assert.equal(await stage.expect(0, "abort", "stuck"), "aborted stuck\n");
       assert.match(await stage.expect(4, "abort", "stuck"), /stuck was not aborted: it is failed/);
       assert.deepEqual(await stage.json(3, "abort", "nowhere"), [{
