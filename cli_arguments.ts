@@ -62,7 +62,7 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
 /**
  * Checks how many positional arguments there are.
  *
- * @throws {UsageError} if one is missing or needless.
+ * @throws {UsageError} if one is missing, empty or needless.
  */
 export function checkOperands(
   program: string,
@@ -77,6 +77,8 @@ export function checkOperands(
   const isRepeatable = operands.at(-1)?.includes("...");
   const needless = isRepeatable ? undefined : given[operands.length];
   if (needless !== undefined) throw new UsageError(`${name} does not take "${needless}"; ${help}`);
+  // As of a script's variable that is not set.
+  if (given.includes("")) throw new UsageError(`${name} was given an empty argument; ${help}`);
 }
 
 type Token = ReturnType<typeof tokenize>[number];

@@ -321,6 +321,7 @@ describe("The commands for operators", () => {
       [JOBS, ["--interval", "5"], /^--interval must be a duration .*, got "5"; did you mean 5s\?$/],
       [STATS, ["--history", "4h"], /^--history must be from 1m to 3h, got "4h"$/],
       [JOB, ["a", "b"], /^job does not take "b"/],
+      [JOB, [""], /^job was given an empty argument; see arq job --help$/],
       [ENQUEUE, [], /^enqueue needs NAME; see arq enqueue --help$/],
       [ENQUEUE, ["f", "Ann"], /^argument 1 is not JSON: "Ann"; a text is written '"Ann"'$/],
       [ENQUEUE, ["f", "-1"], /^unknown option -1; put -- before values that begin with a dash$/],
