@@ -36,13 +36,12 @@ export function openStore(
     checkPrefix(dsn.prefix);
     return redisStore(dsn.settings, prefix ?? dsn.prefix);
   }
-  // A promise, of a pool that nobody has awaited, has no settings, and so would mean the defaults.
-  if (!isOptions(connection) || connection instanceof Promise) {
-    const forms = "a connection string, an object of settings or a Redis client";
-    throw new TypeError(`A connection is ${forms}, got ${show(connection)}`);
+  const kind = isOptions(connection) ? existingClientKind(connection) : undefined;
+  if (kind === undefined) {
+    if (maySet(connection)) return redisStore(connection as RedisSettings, prefix);
+    const forms = "a connection string, an object of settings or a client of @redis/client";
+    throw new TypeError(`A connection is ${forms}, got ${named(connection)}`);
   }
-  const kind = existingClientKind(connection);
-  if (kind === undefined) return redisStore(connection as RedisSettings, prefix);
   const given = connection as ExistingClient;
   const target = { ...resolveRedisSettings({}), kind, address: "the given client's server" };
   return new RedisStore(
@@ -51,6 +50,22 @@ export function openStore(
     prefix ?? DEFAULT_PREFIX,
     given,
   );
+}
+
+/**
+ * Whether this may be settings. A client of another package is none; nor is what has a class and no
+ * settings, a promise of a pool for example, which would mean the defaults.
+ */
+function maySet(value: unknown): boolean {
+  if (!isOptions(value) || "duplicate" in value) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null || Object.keys(value).length > 0;
+}
+
+/** Objects by their class alone, since a password may be in them. */
+function named(value: unknown): string {
+  if (typeof value !== "object" || value === null) return show(value);
+  return `an object of ${value.constructor?.name ?? "no class"}`;
 }
 
 function redisStore(settings: RedisSettings, prefix: string | undefined): Store {

@@ -450,11 +450,13 @@ export interface ExistingClient {
   duplicate(changes?: object): unknown;
   /** Sends a command. */
   sendCommand(...args: never[]): unknown;
+  /** Ends the connection at once; clients of other packages, and old ones, have no such method. */
+  destroy(): unknown;
 }
 
 /** What kind of client this is; undefined if it is none. */
 export function existingClientKind(value: object): RedisTarget["kind"] | undefined {
-  if (!("duplicate" in value) || !("sendCommand" in value)) return undefined;
+  if (!("duplicate" in value && "sendCommand" in value && "destroy" in value)) return undefined;
   if ("getMasterNode" in value) return "sentinel";
   return "slots" in value ? "cluster" : "single";
 }

@@ -67,7 +67,7 @@ describe("createPool", () => {
       [
         "a number",
         6379,
-        /A connection is a connection string, an object of settings or a Redis client, got 6379/,
+        /A connection is a connection string, an object of settings or a client of .*, got 6379/,
       ],
       ["null", null, /got null/],
       ["an empty prefix", "redis://localhost?prefix=", /prefix must not be empty: write \?prefix=/],

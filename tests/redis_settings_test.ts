@@ -292,11 +292,20 @@ describe("A connection", () => {
 
   it("must be a string, settings or a client", () => {
     const open = (connection: unknown) => () => openStore(connection as string, undefined);
-    assert.throws(open(5), {
+    const refused = (what: string) => ({
       name: "TypeError",
-      message:
-        "A connection is a connection string, an object of settings or a Redis client, got 5",
+      message: "A connection is a connection string, an object of settings or a client of " +
+        `@redis/client, got ${what}`,
     });
-    assert.throws(open(null), TypeError);
+    assert.throws(open(5), refused("5"));
+    assert.throws(open(null), refused("null"));
+    assert.throws(open(["redis://:secret@host"]), refused("an object of Array"));
+    assert.throws(open(Promise.resolve()), refused("an object of Promise"));
+    class IORedis {
+      options = { password: "secret" };
+      duplicate() {}
+      sendCommand() {}
+    }
+    assert.throws(open(new IORedis()), refused("an object of IORedis"));
   });
 });
