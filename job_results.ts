@@ -187,7 +187,8 @@ export async function waitForResult(
     const found = record ?? await look().catch(() => undefined); // polling will find it
     if (found) onRecord(found);
   };
-  const listening = store.onFinished(jobId, onFinished).catch((error) => {
+  const isCall = enqueue !== undefined;
+  const listening = store.onFinished(jobId, onFinished, isCall).catch((error) => {
     const reason = (error as Error).message;
     logger.warn("Cannot hear of job {jobId}, polling: {reason}", { jobId, reason });
   });

@@ -28,6 +28,8 @@ interface Waiting extends Bagged {
 interface Line {
   readonly listeners: Map<string, Bag<Waiting>>;
   readonly subscribed: Promise<AsyncDisposable>;
+  /** Whether it is kept for the next call, though nobody waits. */
+  staysOpen: boolean;
 }
 
 /** Tells listeners what happens to their jobs. */
@@ -45,9 +47,14 @@ export class RedisNews {
   }
 
   /** Calls back when the job finishes; resolves once nothing can be missed any more. */
-  async listen(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
+  async listen(
+    jobId: string,
+    listener: FinishListener,
+    isCall: boolean,
+  ): Promise<AsyncDisposable> {
     const onNews: Listener = (record) => listener(record.length > 0 ? record : undefined);
-    return await this.#join(doneChannel(this.#prefix, jobId), jobId, onNews, isShared(jobId));
+    const staysOpen = isCall && isShared(jobId);
+    return await this.#join(doneChannel(this.#prefix, jobId), jobId, onNews, staysOpen);
   }
 
   /** Calls back with the steps of a watched job, and when some may have been missed. */
@@ -74,6 +81,7 @@ export class RedisNews {
   ): Promise<AsyncDisposable> {
     let line = this.#lines.get(channel);
     if (line === undefined) this.#lines.set(channel, line = this.#openLine(channel));
+    line.staysOpen ||= staysOpen;
     const { listeners, subscribed } = line;
     const waiting: Waiting = { listener, place: 0 };
     const ofJob = listeners.get(jobId) ?? new Bag();
@@ -83,7 +91,7 @@ export class RedisNews {
       waiting.listener = undefined; // What the map was laid out in before may live on for a while.
       ofJob.delete(waiting);
       if (ofJob.size === 0 && listeners.get(jobId) === ofJob) listeners.delete(jobId);
-      if (listeners.size > 0 || staysOpen || this.#lines.get(channel) !== line) return;
+      if (listeners.size > 0 || line.staysOpen || this.#lines.get(channel) !== line) return;
       this.#lines.delete(channel);
       await (await subscribed)[Symbol.asyncDispose]();
     };
@@ -103,7 +111,7 @@ export class RedisNews {
       for (const { listener } of [...listeners.get(jobId) ?? []]) listener?.(value, fields);
     };
     const subscribe = async () => (await this.#connected()).subscribe(channel, onMessage);
-    return { listeners, subscribed: subscribe() };
+    return { listeners, subscribed: subscribe(), staysOpen: false };
   }
 
   #connected(): Promise<RedisConnection> {
@@ -147,7 +155,7 @@ export class RedisNews {
 /** What `ArqClient.call` gives its jobs; an @ in an id of the user's own means nothing. */
 const CALL_ID = /^[0-9a-f]{12}@[0-9a-f]{32}$/;
 
-/** Ids of one client's calls share a channel, which stays open for the next call. */
+/** Ids of one client's calls share a channel, which it keeps open for its next call. */
 function isShared(jobId: string): boolean {
   return CALL_ID.test(jobId);
 }

@@ -297,9 +297,13 @@ export class RedisStore implements Store {
     return readSnapshot(list(await this.#run(scripts.lookUp, queueName, () => args)));
   }
 
-  async onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
+  async onFinished(
+    jobId: string,
+    listener: FinishListener,
+    isCall: boolean = false,
+  ): Promise<AsyncDisposable> {
     if (this.#target.maxConnections < 2) return { [Symbol.asyncDispose]: async () => {} };
-    return await this.#news.listen(jobId, listener);
+    return await this.#news.listen(jobId, listener, isCall);
   }
 
   async report(

@@ -292,8 +292,9 @@ export interface Store extends AsyncDisposable {
   /**
    * Calls back when the job finishes; resolves once nothing can be missed any more. The end of an
    * earlier job with the id may be told still: from node to node of a Cluster it takes its time.
+   * With `isCall` the next calls of this client are to be listened for as well.
    */
-  onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable>;
+  onFinished(jobId: string, listener: FinishListener, isCall?: boolean): Promise<AsyncDisposable>;
   /**
    * Keeps what jobs tell of their progress, and tells those who watch; nothing is done for a job
    * whose lease was lost. It is kept while leases of `leaseMs` are renewed, and some minutes more.

@@ -354,7 +354,8 @@ describe("Redis protocol, leases and ends", () => {
   it("listens to no channel any more once nobody waits, whatever the ids are", async () => {
     await using s = await Scene.open();
     const channels = () => s.call("PUBSUB", "CHANNELS", `${s.store.prefix}*`) as Promise<string[]>;
-    const ids = ["a", "a@1", "a@2", "user@example.org", "@b"];
+    const call = `0123456789ab@${"0".repeat(32)}`; // of another client
+    const ids = ["a", "a@1", "a@2", "user@example.org", "@b", call];
     const lines = await Promise.all(ids.map((id) => s.store.onFinished(id, () => {})));
     assert.ok((await channels()).length > 0);
     for (const line of lines) await line[Symbol.asyncDispose]();
