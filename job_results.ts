@@ -5,7 +5,7 @@
 import { getLogger } from "@logtape/logtape";
 import { Deadlines } from "./deadlines.ts";
 import { type Duration, durationMs } from "./duration.ts";
-import { ResultNotFound } from "./errors.ts";
+import { QueueConnectionError, ResultNotFound } from "./errors.ts";
 import {
   decodeResult,
   type Deserializer,
@@ -82,6 +82,8 @@ export interface JobSource {
 }
 
 const logger = getLogger(["arq", "client"]);
+/** How often a job is looked at whose end nobody has told. */
+const POLL_MS = 500;
 /** News of a job that is already gone from the store arrives within this time, or never. */
 export const LATE_NEWS_MS = 100;
 
@@ -167,12 +169,17 @@ export async function waitForResult(
   enqueue?: () => Promise<boolean>,
   onQueued?: () => Promise<unknown>,
 ): Promise<ResultRecord> {
-  const pollMs = durationMs("pollDelay", options.pollDelay ?? 500, 1);
+  const pollMs = durationMs("pollDelay", options.pollDelay ?? POLL_MS, 1);
   const { promise: ended, resolve: onRecord, reject: onFailure } = Promise.withResolvers<
     Uint8Array
   >();
   ended.catch(() => {}); // It may be awaited later.
   using limit = waitLimit(jobId, options, onFailure);
+  const onClose = () =>
+    onFailure(
+      new QueueConnectionError(`${store.address} was closed while job ${jobId} was waited for`),
+    );
+  using _closing = pollMs > POLL_MS ? store.onClose(onClose) : undefined; // others look soon
   const look = () => lookForResult(store, queueName, jobId, onQueued);
   const poll = async (wasThere: boolean) => {
     const seen = await look();

@@ -60,6 +60,27 @@ scenarios("Job.result", (scenario) => {
     assert.equal(await waiting, "open");
   });
 
+  scenario("ends when the client is closed, however rarely it polls", async (scene) => {
+    const job = await scene.arq.enqueueJob("wait");
+    const pool = await scene.pool();
+    const { store } = pool;
+    const lookUp = store.lookUp.bind(store);
+    const looked = Promise.withResolvers<void>();
+    store.lookUp = async (...args) => {
+      const seen = await lookUp(...args);
+      looked.resolve();
+      return seen;
+    };
+    const closed = { name: "QueueConnectionError", message: /was closed while job \S+ was waited/ };
+    const waiting = pool.job(job.jobId).result({ pollDelay: 9_000 });
+    const ended = assert.rejects(waiting, closed);
+    await looked.promise;
+    const took = timed(ended);
+    await pool.close();
+    assert.ok(await took < 2_000);
+    assert.equal(await job.abort(), true);
+  });
+
   scenario("serves many waiters, of one job and of many", async (scene) => {
     const gate = startGate(scene);
     const jobs = await scene.arq.enqueueJobs([{ name: "wait" }, { name: "wait" }, {
