@@ -314,8 +314,17 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
     const { queueName = this.defaultQueueName } = options;
     const sending = beginSending(name, queueName, jobId);
     const job = this.#newJob(name, args, options, jobId, sending);
-    const enqueue = () => this.#submit(queueName, job, sending);
-    return unwrap(await waitForResult(this, { jobId, queueName }, options, enqueue));
+    let isSent = false;
+    const enqueue = () => {
+      isSent = true;
+      return this.#submit(queueName, job, sending);
+    };
+    try {
+      return unwrap(await waitForResult(this, { jobId, queueName }, options, enqueue));
+    } catch (error) {
+      if (!isSent) sending?.fail(error); // its time was over before it could be sent
+      throw error;
+    }
   }
 
   /**

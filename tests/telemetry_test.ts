@@ -281,6 +281,17 @@ scenarios("Telemetry", (scenario) => {
     assert.deepEqual(begun, []);
   });
 
+  scenario("ends the span of a call whose time is over before it is sent", async (scene) => {
+    await using otel = new Otel();
+    const pool = await scene.pool();
+    pool.store.onFinished = () => new Promise(() => {}); // it is not heard yet
+    await assert.rejects(pool.call("pass", [], { timeout: 10 }), { name: "TimeoutError" });
+    const { status, attributes } = otel.span("enqueue pass");
+    assert.equal(status.code, SpanStatusCode.ERROR);
+    assert.equal(attributes["error.type"], "TimeoutError");
+    assert.deepEqual(await pool.queuedJobs(), []);
+  });
+
   scenario("counts and measures by function and outcome", async (scene) => {
     await using otel = new Otel({ traces: false });
     const seen: unknown[] = [];
