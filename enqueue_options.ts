@@ -4,7 +4,7 @@
  */
 import type { Duration, Instant } from "./duration.ts";
 import { RESULT_EXAMPLE, RESULT_KEYS, type ResultOptions } from "./job_results.ts";
-import { checkKeys, isCount, isOptions, show } from "./validation.ts";
+import { checkKeys, isCount, isOptions, nameProblem, show } from "./validation.ts";
 
 /** Options of `ArqClient.enqueueJob`. */
 export interface EnqueueOptions {
@@ -92,13 +92,8 @@ export function checkEnqueueOptions(
 }
 
 function checkText(key: string, value: unknown): void {
-  if (value === undefined) return;
-  if (typeof value !== "string" || value === "") {
-    throw new TypeError(`${key} must be a text that is not empty, got ${show(value)}`);
-  }
-  // Stored as UTF-8, it would be the same as others.
-  if (value.isWellFormed()) return;
-  throw new TypeError(`${key} must not have a lone surrogate, got ${show(value)}`);
+  const problem = value === undefined ? undefined : nameProblem(value);
+  if (problem !== undefined) throw new TypeError(`${key} ${problem}, got ${show(value)}`);
 }
 
 /** Also one of another realm: its class has no further one above it. */

@@ -21,7 +21,7 @@ import { Job } from "./jobs.ts";
 import { readStats, readWorkers } from "./queue_stats.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import type { Store } from "./store.ts";
-import { checkOptions, checkSignal, show } from "./validation.ts";
+import { checkOptions, checkSignal, nameProblem, show } from "./validation.ts";
 import type { WorkerReading } from "./worker_records.ts";
 
 const RETRY_KEYS = [
@@ -270,9 +270,9 @@ function nextOf({ next }: CronView): number {
  * @throws {TypeError} if it is no name.
  */
 export function checkQueueName(method: string, queueName: unknown): void {
-  if (queueName === undefined || (typeof queueName === "string" && queueName !== "")) return;
-  const rule = "queueName must be a text that is not empty";
-  throw new TypeError(`${method}: ${rule}, got ${show(queueName)}`);
+  const problem = queueName === undefined ? undefined : nameProblem(queueName);
+  if (problem === undefined) return;
+  throw new TypeError(`${method}: queueName ${problem}, got ${show(queueName)}`);
 }
 
 /**
@@ -281,6 +281,7 @@ export function checkQueueName(method: string, queueName: unknown): void {
  * @throws {TypeError} if it is none.
  */
 export function checkJobId(method: string, jobId: unknown): void {
-  if (typeof jobId === "string" && jobId !== "") return;
-  throw new TypeError(`${method} takes an id, a text that is not empty, got ${show(jobId)}`);
+  const problem = nameProblem(jobId);
+  if (problem === undefined) return;
+  throw new TypeError(`${method} takes an id, which ${problem}, got ${show(jobId)}`);
 }

@@ -50,6 +50,13 @@ export function isCount(value: unknown, min = 1): value is number {
   return Number.isSafeInteger(value) && value as number >= min;
 }
 
+/** What is wrong with an id or a queue's name; undefined if nothing is. */
+export function nameProblem(value: unknown): string | undefined {
+  if (typeof value !== "string" || value === "") return "must be a text that is not empty";
+  // Stored as UTF-8, it would be the same as others.
+  return value.isWellFormed() ? undefined : "must not have a lone surrogate";
+}
+
 /**
  * Checks that `value` is an object with known keys only; `what` takes it, and `example` is one.
  *

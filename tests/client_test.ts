@@ -15,7 +15,7 @@ const HOUR_MS = 3_600_000;
 
 /** A client as programs without a compiler use it. */
 type Loose = Record<
-  "job" | "queuedJobs" | "enqueueJobs" | "call",
+  "job" | "queuedJobs" | "enqueueJobs" | "call" | "removeJob" | "pause",
   (...args: readonly unknown[]) => unknown
 >;
 
@@ -145,7 +145,17 @@ scenarios("A client", (scenario) => {
       [
         "job() without an id",
         (arq: Loose) => arq.job(),
-        "job takes an id, a text that is not empty, got undefined",
+        "job takes an id, which must be a text that is not empty, got undefined",
+      ],
+      [
+        "an id for removeJob() that would be stored as another one",
+        (arq: Loose) => arq.removeJob("\ud800"),
+        'removeJob takes an id, which must not have a lone surrogate, got "\\ud800"',
+      ],
+      [
+        "a queue of pause() that would be stored as another one",
+        (arq: Loose) => arq.pause("\ud800"),
+        'pause: queueName must not have a lone surrogate, got "\\ud800"',
       ],
       [
         "an unknown option of job()",
