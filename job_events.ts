@@ -382,11 +382,18 @@ class JobWatch {
 
   /** Takes what was reported in the last start that is known, unless it or a later report is known. */
   #tellProgress({ starts, nth, at, value }: ProgressReport): void {
-    this.#enter(runningAt(starts), at, { kind: "started", at, starts });
+    const goesOn = this.#goesOn(starts, at);
+    if (!goesOn) this.#enter(runningAt(starts), at, { kind: "started", at, starts });
     const last = this.#lastReport;
-    if (starts !== last.starts || nth <= last.nth) return;
+    if (starts === last.starts ? nth <= last.nth : !goesOn) return;
     this.#lastReport = { starts, nth };
     this.steps.push({ kind: "progress", at, starts, value });
+  }
+
+  /** Whether an earlier start goes on under the lease of a later one, which its own worker has got. */
+  #goesOn(starts: number, at: number): boolean {
+    const isRunning = this.#place % 2 === 0;
+    return isRunning && runningAt(starts) < this.#place && at > this.#placeAt;
   }
 
   /** Nothing is left of the job: either the news of its end is on the way, or there never was one. */

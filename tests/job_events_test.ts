@@ -215,6 +215,38 @@ scenarios("Job.events", (scenario) => {
     },
   );
 
+  scenario("tells of a try that goes on under a new lease as of no further one", async (scene) => {
+    const gates = [new Gate(), new Gate(), new Gate()];
+    const wait = async (ctx: JobContext) => {
+      for (const [i, gate] of gates.entries()) {
+        ctx.progress(i);
+        await gate.pass();
+      }
+    };
+    scene.start({ functions: { wait }, pollDelay: 20 });
+    const job = await scene.arq.enqueueJob("wait");
+    const { events } = await begin(job);
+    const told: JobEvent[] = [];
+    const next = async (what: string) => {
+      const { value } = await within(5_000, what, events.next());
+      told.push(value as JobEvent);
+      return shown(told).at(-1);
+    };
+    while (await next("the first progress") !== "progress 1: 0");
+    await scene.endLeases(); // its own worker is the one that claims it again
+    while (await next("the new lease") !== "started 2");
+    for (const gate of gates) {
+      gate.open();
+      await next("what follows");
+    }
+    assert.deepEqual(shown(told).slice(-4), [
+      "started 2",
+      "progress 1: 1",
+      "progress 1: 2",
+      "finished 1: undefined",
+    ]);
+  });
+
   scenario("keeps every step for a slow reader, but of progress the last", async (scene) => {
     const functions = {
       count: async (ctx: JobContext) => {
