@@ -261,7 +261,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
    */
   get #suspects(): SuspectRule | undefined {
     if (this.#lastTry === undefined) return undefined;
-    const age = this.#suspect ? Date.now() - this.#suspect.startMs : Infinity;
+    const age = this.#suspect ? performance.now() - this.#suspect.since : Infinity;
     const hasSlot = this.ongoing + this.#jobs.waiting < this.settings.maxJobs;
     return { lastTry: this.#lastTry, mayTake: hasSlot && age > this.settings.leaseMs };
   }
@@ -433,7 +433,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     const end = OUTCOMES[outcome.kind];
     // Names come from whoever enqueues: those that nobody has registered are counted as one.
     const name = run.fn ? run.record.f : UNREADABLE.f;
-    if (end) this.tally.add(name, end, Date.now() - run.startMs, run.waitedMs);
+    if (end) this.tally.add(name, end, performance.now() - run.since, run.waitedMs);
     if (outcome.kind === "success") this.jobsComplete++;
     else if (outcome.kind === "failure" || outcome.kind === "aborted") {
       this.jobsFailed++;

@@ -67,7 +67,7 @@ function propertiesOf(run: JobRun, event: string): Record<string, unknown> {
     jobId: run.claim.jobId,
     function: run.record.f,
     try: run.jobTry,
-    durationMs: Date.now() - run.startMs,
+    durationMs: Math.round(performance.now() - run.since),
   };
 }
 
@@ -109,7 +109,7 @@ export const log = {
   ended(run: JobRun, outcome: JobOutcome, logResults: boolean): void {
     const level = outcome.kind === "failure" ? "error" : "info";
     if (!logger.isEnabledFor(level)) return;
-    const t = `${padded(Date.now() - run.startMs)}s`;
+    const t = `${padded(performance.now() - run.since)}s`;
     const ref = refOf(run);
     const line = (text: string, more: Record<string, unknown> = {}) =>
       write(level, `${t} ${text}`, { ...propertiesOf(run, outcome.kind), ...more });

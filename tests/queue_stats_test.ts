@@ -63,6 +63,23 @@ scenarios("ArqClient.stats", (scenario) => {
     await scene.clear();
   });
 
+  scenario("measures how long a job took though the clock is set meanwhile", async (scene) => {
+    await scene.arq.enqueueJob("setClock");
+    const { now } = Date;
+    const setClock = () => {
+      Date.now = () => now() + 20_000; // less than a lease
+    };
+    try {
+      await scene.burst({ functions: { setClock } });
+    } finally {
+      Date.now = now;
+    }
+    const [{ complete, runTime } = assert.fail()] = (await scene.arq.stats()).functions;
+    assert.equal(complete, 1);
+    assert.ok(runTime.sumMs < 10_000, `${runTime.sumMs} ms`);
+    await scene.clear();
+  });
+
   scenario("has each minute of its history, without gaps", async (scene) => {
     const { minutes, at } = await scene.arq.stats();
     assert.equal(minutes.length, 60);
