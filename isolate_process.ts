@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import type { Socket } from "node:net";
 import { constants, setPriority } from "node:os";
 import process from "node:process";
 import { JobExecutionFailed } from "./errors.ts";
@@ -33,6 +34,8 @@ interface Subprocess {
   write(bytes: Uint8Array): void;
   closeInput(): void;
   kill(): void;
+  /** Keeps the worker's program from ending no longer, though others may hold its outputs. */
+  unref(): void;
 }
 
 /** How long a process without a job may take to end by itself. */
@@ -77,6 +80,7 @@ export class IsolateProcess {
     this.ended = this.#subprocess.ended.then(async (how) => {
       this.#hasEnded = true;
       if (this.#call) await atMost(LAST_WORDS_MS, outputs);
+      this.#subprocess.unref();
       const isInnocent = this.jobs > 1 || Object.hasOwn(END_SIGNALS, how);
       if (!this.#hasBegun && isInnocent) this.#giveBack();
       else this.#fail(`ended with ${how} before the job did`);
@@ -231,6 +235,10 @@ function startWithNode({ path, args }: Command): Subprocess {
     write: (bytes) => void child.stdin.write(bytes),
     closeInput: () => void child.stdin.end(),
     kill: () => void child.kill("SIGKILL"),
+    unref: () => {
+      // Pipes are sockets, which the types of a stream do not say.
+      for (const output of [child.stdout, child.stderr]) (output as Partial<Socket>).unref?.();
+    },
   };
 }
 
@@ -243,6 +251,7 @@ interface DenoApi {
       readonly stderr: ReadableStream<Uint8Array>;
       readonly status: Promise<{ readonly code: number; readonly signal: string | null }>;
       kill(signal: string): void;
+      unref(): void;
     };
   };
 }
@@ -276,5 +285,6 @@ function startWithDeno(deno: DenoApi, { path, args }: Command): Subprocess {
         // It has just ended, which `ended` is about to tell.
       }
     },
+    unref: () => child.unref(),
   };
 }

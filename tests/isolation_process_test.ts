@@ -6,7 +6,7 @@ import process from "node:process";
 import { describe, it } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { IsolatePermissions } from "../isolate_options.ts";
-import { gone, Notes } from "./_isolation.ts";
+import { gone, isAlive, Notes } from "./_isolation.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
 const PROGRAM = fileURLToPath(new URL("./data/isolating_program.ts", import.meta.url));
@@ -56,6 +56,12 @@ describe("A process for functions", () => {
     const pid = await notes.pid("pid");
     process.kill(program.pid ?? 0, "SIGKILL");
     await gone(pid);
+  });
+
+  it("lets its worker's program end, though what its function has started lives on", async () => {
+    const pid = Number(await runProgram("beget", []));
+    assert.ok(isAlive(pid));
+    process.kill(pid, "SIGKILL");
   });
 
   it("that runs out of memory fails its job only, with what it printed", async () => {

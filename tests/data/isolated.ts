@@ -1,5 +1,5 @@
 /** Functions that run in processes of their own. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, writeFileSync, writeSync } from "node:fs";
 import process from "node:process";
 import { type IsolatedContext, Retry } from "../../functions.ts";
@@ -113,6 +113,14 @@ export function linger(ctx: IsolatedContext, file: string): void {
 /** Waits until there is such a file; others may run meanwhile. */
 export async function tarry(_ctx: IsolatedContext, file: string): Promise<void> {
   while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** Starts a program that lives on, and prints where its process does; returns which it is. */
+export function beget(): number | undefined {
+  const stdio = ["ignore", "inherit", "inherit"] as const;
+  const child = spawn("sleep", ["60"], { stdio: [...stdio], detached: true });
+  child.unref();
+  return child.pid;
 }
 
 /** Prints in every way that there is. */
