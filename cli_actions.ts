@@ -10,7 +10,7 @@ import { readDuration, readInstant, readSince } from "./cli_quantities.ts";
 import { noSuchJob, wholeText } from "./cli_jobs.ts";
 import type { EnqueueOptions, RetryProgress } from "./client.ts";
 import { displayText } from "./display.ts";
-import { DeserializationError, JobStateError } from "./errors.ts";
+import { DeserializationError, JobStateError, SerializationError } from "./errors.ts";
 import { newJobId } from "./job_ids.ts";
 import { waitForResult } from "./job_results.ts";
 import { pluralText } from "./quantities.ts";
@@ -55,9 +55,11 @@ function readEnqueueing(args: Arguments) {
     expires: readDuration("--expires", args.value("expires")),
     kwargs: kwargs === undefined ? undefined : readKwargs(kwargs),
   };
+  if (name === "") throw new UsageError("enqueue needs NAME, which is empty");
   if (options.deferBy !== undefined && options.deferUntil !== undefined) {
     throw new UsageError("--defer-by and --defer-until exclude each other");
   }
+  if (options.expires === 0) throw new UsageError("--expires must be 1ms or more");
   return {
     name,
     values: texts.map((text, i) => readJson(`argument ${i + 1}`, text)),
@@ -97,8 +99,13 @@ async function submit(
   { name, values, options }: Enqueueing,
   jobId: string | undefined,
 ): Promise<string> {
-  const job = await arq.enqueueJob(name, values, { ...options, queueName, jobId });
-  if (job) return job.jobId;
+  try {
+    const job = await arq.enqueueJob(name, values, { ...options, queueName, jobId });
+    if (job) return job.jobId;
+  } catch (error) {
+    if (error instanceof SerializationError) throw new UsageError(error.message, [], error);
+    throw error;
+  }
   throw new JobStateError(`The id ${displayText(jobId ?? "")} is taken: by a job, or its result`);
 }
 

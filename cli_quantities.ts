@@ -27,7 +27,7 @@ export function readDuration(option: string, text: string | undefined): number |
 export function readDuration(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const ms = durationOf(text);
-  if (ms !== undefined) return ms;
+  if (Number.isSafeInteger(ms)) return ms;
   const unit = /^\d+$/.test(text) ? `; did you mean ${text}s?` : "";
   throw new UsageError(
     `${option} must be a duration such as 500ms, 30s, 1h30m or 2d, got ${show(text)}${unit}`,

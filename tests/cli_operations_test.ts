@@ -116,6 +116,8 @@ for (const kind of ["Redis", "a file"] as const) {
         await stage.expect(3, "job", "one"),
       ];
       assert.equal(taken, "arq: The id one is taken: by a job, or its result\n");
+      const unsafe = await stage.expect(2, "enqueue", "double", '{"__proto__": 1}');
+      assert.match(unsafe, /^arq: Cannot enqueue "double": Cannot serialize .*__proto__/);
       assert.match(removed, /^removed one\n/);
       assert.match(removed, /^arq: There is no job nowhere in queue /m);
       assert.match(removed, new RegExp(`^removed ${laterId}$`, "m"));
@@ -327,6 +329,9 @@ describe("The commands for operators", () => {
       [ENQUEUE, ["f", "-1"], /^unknown option -1; put -- before values that begin with a dash$/],
       [ENQUEUE, ["f", "--kwargs", "[]"], /^--kwargs must be an object such as .*, got "\[\]"$/],
       [ENQUEUE, ["f", "--defer-by=1s", "--defer-until=2032-01-28"], /exclude each other$/],
+      [ENQUEUE, [""], /^enqueue needs NAME, which is empty$/],
+      [ENQUEUE, ["f", "--expires", "0s"], /^--expires must be 1ms or more$/],
+      [ENQUEUE, ["f", `--defer-by=${"9".repeat(20)}d`], /^--defer-by must be a duration /],
       [RETRY, [], /^retry needs an ID, or --failed/],
       [RETRY, ["a", "--failed"], /^retry takes ids or --failed, not both$/],
       [RETRY, ["a", "--since", "1h"], /^--function and --since go with --failed$/],
