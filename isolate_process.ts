@@ -3,7 +3,6 @@
  * @module
  */
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import type { Socket } from "node:net";
 import { constants, setPriority } from "node:os";
 import process from "node:process";
@@ -168,7 +167,7 @@ export class IsolateProcess {
   async #pass(bytes: Uint8Array, decoder: TextDecoder, to: NodeJS.WriteStream): Promise<void> {
     this.#printed += decoder.decode(bytes, { stream: true });
     this.#printed = this.#printed.slice(-LAST_CHARACTERS);
-    if (!to.write(bytes)) await atMost(FAREWELL_MS, once(to, "drain"));
+    await print(bytes, to);
   }
 
   #hear(message: unknown): void {
@@ -195,6 +194,15 @@ export class IsolateProcess {
     call.reject(new JobExecutionFailed(what + lastLines(this.#printed)));
   }
 }
+
+/** Waits where there is no room, but not for long; that nobody reads any more is no job's fault. */
+async function print(bytes: Uint8Array, to: NodeJS.WriteStream): Promise<void> {
+  if (!to.listeners("error").includes(ignoreError)) to.on("error", ignoreError);
+  const { promise: written, resolve } = Promise.withResolvers<void>();
+  if (!to.write(bytes, () => resolve())) await atMost(FAREWELL_MS, written);
+}
+
+function ignoreError(): void {}
 
 /** It may be said by what an earlier job has left running. */
 function passOn({ jobId, functionName, level, message, properties }: LogReport): void {

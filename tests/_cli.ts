@@ -103,6 +103,12 @@ export class Cli implements AsyncDisposable {
     if (this.#child.pid !== undefined && !this.#hasEnded) process.kill(this.#child.pid, signal);
   }
 
+  /** Closes the pipes that it prints to. */
+  stopReading(): void {
+    this.#child.stdout?.destroy();
+    this.#child.stderr?.destroy();
+  }
+
   /** Sends a signal to it and all that it has started, as a terminal does at a Ctrl-C. */
   killGroup(signal: NodeJS.Signals): void {
     if (this.#child.pid !== undefined && !this.#hasEnded) process.kill(-this.#child.pid, signal);

@@ -12,6 +12,7 @@ export const functions = {
   look: func(specifier + "#look", { isolate: true }),
   spin: func(specifier + "#spin", { isolate: { maxProcesses: 1 } }),
   hold: func(specifier + "#hold", { isolate: true }),
+  shout: func(specifier + "#shout", { isolate: { maxProcesses: 1 } }),
 };
 export const pollDelay = 50;
 export const abortGrace = 50;
@@ -24,6 +25,13 @@ export const look = () => ({ version, pid: process.pid });
 export const spin = (ctx) => {
   ctx.logger.info("spinning in {pid}", { pid: process.pid });
   for (;;);
+};
+export const shout = (_ctx, count) => {
+  for (let i = 0; i < count; i++) {
+    process.stdout.write("out ".repeat(250) + "\\n");
+    process.stderr.write("err ".repeat(250) + "\\n");
+  }
+  return count;
 };
 export const hold = (ctx, file) => {
   ctx.logger.info("holding");
@@ -83,6 +91,22 @@ describe("arq worker, with functions in processes of their own,", () => {
       assert.equal(code, 0);
       assert.equal(await job.result({ timeout: 1_000 }), "held to the end");
     }));
+  });
+
+  it("lets them print when nobody reads it any more", async () => {
+    await using scene = await openScene();
+    using project = new Project({
+      "settings.ts": SETTINGS,
+      "job.ts": JOB,
+      "parts/version.ts": "export const version: number = 1;\n",
+    });
+    await using arq = await createPool(scene.url);
+    await using cli = startCli(["worker", project.path("settings.ts"), "--url", scene.url]);
+    const shout = (count: number) => arq.call("shout", [count], { timeout: 5_000 });
+    assert.equal(await shout(1), 1);
+    cli.stopReading();
+    for (const count of [1, 1_000, 1, 1_000]) assert.equal(await shout(count), count);
+    assert.equal((await cli.end("SIGTERM")).code, 0);
   });
 
   it("leaves none behind at a second signal", async () => {
