@@ -83,7 +83,7 @@ export class CronScheduler {
     const { burst, pollDelayMs } = this.#settings;
     const aheadMs = burst ? 0 : Math.max(AHEAD_MS, 2 * pollDelayMs); // a burst waits for no slot
     while (next - now <= aheadMs) {
-      await this.#enqueue(job, next);
+      if (now - next <= LATEST_MS) await this.#enqueue(job, next);
       next = this.#after(job, Math.max(next, now - LATEST_MS));
       this.#next.set(job, next);
     }

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { CronScheduler } from "../cron_scheduler.ts";
 import { cron, type CronJob, type JobContext, Retry } from "../mod.ts";
+import { resolveSettings } from "../worker_settings.ts";
 import { Gate, scenarios, type Scene, until } from "./_worker.ts";
 
 const EVERY_SECOND = "* * * * * *";
@@ -127,6 +129,20 @@ scenarios("A cron job", (scenario) => {
       cronJobs: [cron(() => {}, { ...notNow(), name: "cron:note" })],
     });
     assert.equal(worker.jobsComplete, 1);
+    await tidy(scene);
+  });
+
+  scenario("is left out where it is over a minute late, unique or not", async (scene) => {
+    const hour = 3_600_000;
+    const slot = Date.UTC(2030, 0, 1, 9) + 123;
+    const job = cron(() => {}, "0 * * * *", { name: "hourly", unique: false, timezone: "UTC" });
+    const cronJobs = [job] as CronJob<never>[];
+    const scheduler = new CronScheduler(resolveSettings({ cronJobs, connection: scene.arq }));
+    await scheduler.enqueueSlots(slot - hour / 2);
+    await scheduler.enqueueSlots(slot + 2.5 * hour); // the machine slept, or the store was away
+    await scheduler.enqueueSlots(slot + 3 * hour + 50_000);
+    const entries = await scene.arq.store.queueEntries(scene.arq.defaultQueueName);
+    assert.deepEqual(entries.map(({ score }) => score), [slot + 3 * hour]);
     await tidy(scene);
   });
 
