@@ -78,8 +78,11 @@ const KEYS = [
   "runtimeArgs",
 ] as const satisfies readonly (keyof IsolateOptions)[];
 const COUNTS = ["maxProcesses", "maxJobsPerProcess"] as const;
-/** What would give a process more than the worker has, or pass over what it was given. */
-const PERMISSION_ARGUMENT = /^(?:-[A-Z]|--(?:allow|permission)\b)/;
+/**
+ * What would give a process more than the worker has, or pass over what it was given; short flags may
+ * stand together, as in `-qA`, and what follows a `-c` is its value.
+ */
+const PERMISSION_ARGUMENT = /^(?:-[abd-z]*[A-Z]|--(?:allow|permission)\b)/;
 
 /** Checks the option `isolate` and fills in the defaults; undefined if it is off. */
 export function resolveIsolate(

@@ -194,6 +194,12 @@ describe("Worker settings", () => {
       problemsOf({ functions: { a: func("file:///a.ts", { isolate: options }) } }),
       problems.map((problem) => `functions.a: ${problem}`),
     );
+    for (const argument of ["-qA", "-rN=a.example", "--allow-all", "--permission-set=x"]) {
+      const isolate = { runtimeArgs: ["-q", "-cApp.json", argument] };
+      assert.deepEqual(problemsOf({ functions: { a: func("file:///a.ts", { isolate }) } }), [
+        `functions.a: isolate.runtimeArgs must not have "${argument}": use isolate.permissions`,
+      ]);
+    }
     assert.deepEqual(
       problemsOf({
         functions: {
