@@ -168,7 +168,8 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
    * and cron jobs at their times, one time after the other. Returns how they ended, in that order.
    *
    * Results expire on the way as they always do: look at what this returns, or set `keepResult`. A
-   * job's own timeout is measured in real time.
+   * job's own timeout is measured in real time, and its `enqueueTime`, `startTime` and `finishTime`
+   * are of the machine's own clock.
    *
    * @throws the first error if a job failed for good, when the clock has arrived; what keeps a cron
    * job from being enqueued, when the clock shows its time.
