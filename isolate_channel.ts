@@ -2,11 +2,13 @@
  * What a worker and the processes that run functions tell each other, and how it travels.
  *
  * Orders go to a process's standard input, reports come from its standard output, where whatever
- * else the process prints may stand between them. A frame is a mark that only the two know, the
- * length of its content, a checksum, and the content, which the library's serializer writes.
+ * else the process, or a program that it has started, prints may stand between them. A frame is a
+ * mark that only the two know, the length of its content, a checksum, and the content: a message that
+ * the library's serializer has written, or a part of it that another frame goes on with.
  * @module
  */
 import { Buffer } from "node:buffer";
+import process from "node:process";
 import { crc32 } from "node:zlib";
 import { isPlainObject } from "./error_fields.ts";
 import { SerializationError } from "./errors.ts";
@@ -72,8 +74,12 @@ const MARK_SIZE = 8;
 const HEADER_SIZE = MARK_SIZE + 8;
 /** No text in UTF-8 has this byte, so that text is never held back in search of a mark. */
 const FIRST_OF_MARK = 0xff;
-/** A frame may not be larger: 256 MiB. */
+/** A message may not be larger: 256 MiB. */
 const MAX_CONTENT = 1 << 28;
+/** Added to the length of a part that is not the last one. */
+const GOES_ON = 2 ** 31;
+/** What is written at once and is no larger stays in one piece, however many write to the pipe. */
+const PART_SIZE = process.platform === "linux" ? 4_096 : 512;
 
 /** Makes a mark for one process, in hexadecimal digits. */
 export function newMark(): string {
@@ -88,15 +94,35 @@ export function newMark(): string {
  * @throws {SerializationError} if it cannot travel, or is too large.
  */
 export function encodeFrame(mark: string, message: Order | Report): Uint8Array {
-  const content = serialize(message);
-  if (content.length > MAX_CONTENT) {
-    throw new SerializationError(
-      `What a worker and its processes exchange may have 256 MiB, got ${content.length} bytes`,
-    );
+  return frameOf(mark, contentOf(message));
+}
+
+/**
+ * Turns a message into frames that are to be written one by one, to a pipe that others write to.
+ *
+ * @throws {SerializationError} if it cannot travel, or is too large; then there is no first one.
+ */
+export function* encodeParts(mark: string, message: Order | Report): Generator<Uint8Array> {
+  const content = contentOf(message);
+  const room = PART_SIZE - HEADER_SIZE;
+  for (let start = 0; start < content.length; start += room) {
+    const end = start + room;
+    yield frameOf(mark, content.subarray(start, end), end < content.length);
   }
+}
+
+function contentOf(message: Order | Report): Uint8Array {
+  const content = serialize(message);
+  if (content.length <= MAX_CONTENT) return content;
+  throw new SerializationError(
+    `What a worker and its processes exchange may have 256 MiB, got ${content.length} bytes`,
+  );
+}
+
+function frameOf(mark: string, content: Uint8Array, goesOn = false): Uint8Array {
   const frame = Buffer.alloc(HEADER_SIZE + content.length);
   frame.write(mark, "hex");
-  frame.writeUInt32BE(content.length, MARK_SIZE);
+  frame.writeUInt32BE(content.length + (goesOn ? GOES_ON : 0), MARK_SIZE);
   frame.writeUInt32BE(crc32(content), MARK_SIZE + 4);
   frame.set(content, HEADER_SIZE);
   return frame;
@@ -112,6 +138,9 @@ export class FrameReader {
   readonly #mark: Buffer;
   #chunks: Uint8Array[] = [];
   #size = 0;
+  /** What there is of a message that goes on. */
+  #parts: Uint8Array[] = [];
+  #partsSize = 0;
   /** How many bytes there must be before anything more can be read. */
   #wanted = 1;
 
@@ -138,8 +167,10 @@ export class FrameReader {
     const at = bytes.indexOf(this.#mark);
     if (at !== 0) return this.#nextText(bytes, at);
     if (bytes.length < HEADER_SIZE) return this.#keep(bytes, HEADER_SIZE);
-    const length = bytes.readUInt32BE(MARK_SIZE);
-    if (length > MAX_CONTENT) throw new RangeError(`it claims to have ${length} bytes`);
+    const word = bytes.readUInt32BE(MARK_SIZE);
+    const length = word % GOES_ON;
+    const size = this.#partsSize + length;
+    if (size > MAX_CONTENT) throw new RangeError(`it claims to have ${size} bytes`);
     const end = HEADER_SIZE + length;
     if (bytes.length < end) return this.#keep(bytes, end);
     const content = bytes.subarray(HEADER_SIZE, end);
@@ -147,7 +178,13 @@ export class FrameReader {
       throw new TypeError("its checksum is wrong");
     }
     this.#keep(bytes.subarray(end));
-    return { kind: "message", message: deserialize(content) };
+    this.#parts.push(content);
+    this.#partsSize = size;
+    if (word >= GOES_ON) return undefined;
+    const message = joined(this.#parts);
+    this.#parts = [];
+    this.#partsSize = 0;
+    return { kind: "message", message: deserialize(message) };
   }
 
   /** Text reaches to the next mark, or to what may be the beginning of one. */

@@ -13,7 +13,7 @@ import { Worker as Thread } from "node:worker_threads";
 import { JobExecutionFailed } from "./errors.ts";
 import { type IsolatedContext, type JobLogger, Retry } from "./functions.ts";
 import {
-  encodeFrame,
+  encodeParts,
   FrameReader,
   type JobFacts,
   type Order,
@@ -137,8 +137,9 @@ class Child {
 
   /** At once, whatever the function does next. */
   tell(report: Report): void {
-    const frame = encodeFrame(this.#options.mark, report);
-    for (let sent = 0; sent < frame.length;) sent += writeSome(frame.subarray(sent));
+    for (const frame of encodeParts(this.#options.mark, report)) {
+      for (let sent = 0; sent < frame.length;) sent += writeSome(frame.subarray(sent));
+    }
   }
 }
 

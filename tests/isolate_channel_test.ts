@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { encodeFrame, FrameReader, newMark, type Order } from "../isolate_channel.ts";
+import { encodeFrame, encodeParts, FrameReader, newMark, type Order } from "../isolate_channel.ts";
 
 const MARK = newMark();
 
@@ -61,14 +61,41 @@ describe("A channel", () => {
     const damaged = frame.with(-1, 0);
     assert.throws(() => readAll([damaged]), /its checksum is wrong/);
     const giant = Buffer.from(frame);
-    giant.writeUInt32BE(2 ** 31, 8);
-    assert.throws(() => readAll([giant]), /it claims to have 2147483648 bytes/);
+    giant.writeUInt32BE(2 ** 30, 8);
+    assert.throws(() => readAll([giant]), /it claims to have 1073741824 bytes/);
+  });
+
+  it("puts the parts of a message together, whatever is printed between them", () => {
+    const parts = fc.tuple(fc.integer({ min: 0, max: 20_000 }), fc.uint8Array({ maxLength: 20 }));
+    fc.assert(
+      fc.property(fc.array(parts, { maxLength: 5 }), fc.integer({ min: 1 }), (all, size) => {
+        const printed: Uint8Array[] = [];
+        const stream = all.flatMap(([length, text]) =>
+          [...encodeParts(MARK, order("x".repeat(length)))].flatMap((part) => {
+            assert.ok(part.length <= 4_096, "larger ones are torn");
+            printed.push(text);
+            return [part, text];
+          })
+        );
+        const { messages, text } = readAll(
+          cut(Buffer.concat([...stream, Buffer.from("the end")]), [size]),
+        );
+        const lengths = messages.map((message) => (message as Order & { reason: Error }).reason);
+        assert.deepEqual(
+          lengths.map(({ message }) => message.length),
+          all.map(([length]) => length),
+        );
+        assert.deepEqual(text, Buffer.concat([...printed, Buffer.from("the end")]));
+      }),
+    );
   });
 
   it("takes what is large in linear time", () => {
     const size = 1 << 25;
     const frame = encodeFrame(MARK, order("x".repeat(size)));
-    const { messages } = readAll(cut(frame, [1 << 16]));
-    assert.equal((messages[0] as { reason: Error }).reason.message.length, size);
+    const parts = [...encodeParts(MARK, order("x".repeat(size)))];
+    const { messages } = readAll(cut(Buffer.concat([frame, ...parts]), [1 << 16]));
+    const lengths = messages.map((message) => (message as { reason: Error }).reason.message.length);
+    assert.deepEqual(lengths, [size, size]);
   });
 });

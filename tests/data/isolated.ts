@@ -123,6 +123,17 @@ export function beget(): number | undefined {
   return child.pid;
 }
 
+/** Logs and returns what is large while programs that it has started print all the time. */
+export async function mingle(ctx: IsolatedContext): Promise<string> {
+  for (let i = 0; i < 3; i++) {
+    const args = ["-c", "500000", "/dev/zero"]; // which nobody has to see
+    spawn("head", args, { stdio: ["ignore", "inherit", "inherit"] });
+  }
+  await new Promise((resolve) => setTimeout(resolve, 2));
+  for (let i = 0; i < 5; i++) ctx.logger.info("{text}", { text: "x".repeat(300_000) });
+  return "x".repeat(1_000_000);
+}
+
 /** Prints in every way that there is. */
 export function print(): string {
   console.log("by console");
