@@ -55,7 +55,6 @@ function readEnqueueing(args: Arguments) {
     expires: readDuration("--expires", args.value("expires")),
     kwargs: kwargs === undefined ? undefined : readKwargs(kwargs),
   };
-  if (name === "") throw new UsageError("enqueue needs NAME, which is empty");
   if (options.deferBy !== undefined && options.deferUntil !== undefined) {
     throw new UsageError("--defer-by and --defer-until exclude each other");
   }

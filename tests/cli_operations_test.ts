@@ -329,7 +329,7 @@ describe("The commands for operators", () => {
       [ENQUEUE, ["f", "-1"], /^unknown option -1; put -- before values that begin with a dash$/],
       [ENQUEUE, ["f", "--kwargs", "[]"], /^--kwargs must be an object such as .*, got "\[\]"$/],
       [ENQUEUE, ["f", "--defer-by=1s", "--defer-until=2032-01-28"], /exclude each other$/],
-      [ENQUEUE, [""], /^enqueue needs NAME, which is empty$/],
+      [ENQUEUE, [""], /^enqueue was given an empty argument; see arq enqueue --help$/],
       [ENQUEUE, ["f", "--expires", "0s"], /^--expires must be 1ms or more$/],
       [ENQUEUE, ["f", `--defer-by=${"9".repeat(20)}d`], /^--defer-by must be a duration /],
       [RETRY, [], /^retry needs an ID, or --failed/],
