@@ -149,8 +149,8 @@ export function makeClient<F extends Functions = UntypedFunctions>(
 /**
  * A connection to the queue, made by {@linkcode createPool}.
  *
- * One is enough for a program; it may be used by any number of calls at a time. It keeps the process
- * alive until it is closed. Every method but `close` rejects with a {@linkcode QueueConnectionError}
+ * One is enough for a program; it may be used by any number of calls at a time. On Redis it keeps the
+ * process alive until it is closed. Every method but `close` rejects with a {@linkcode QueueConnectionError}
  * if the store does not answer in time; after that the call is not known to have taken effect.
  */
 export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInspection

@@ -35,7 +35,9 @@ import { withinCarrier } from "./telemetry.ts";
 export interface ChildOptions {
   /** The mark of the channel's frames. */
   readonly mark: string;
-  /** Imports the module whose exports are called. */
+  /** The module whose exports are called, for errors. */
+  readonly module: string;
+  /** Imports it. */
   load(): Promise<Readonly<Record<string, unknown>>>;
   /** Imports the module with the program's own serializer. */
   loadSerializer?(): Promise<Codec>;
@@ -130,9 +132,10 @@ class Child {
   }
 
   async #find(name: string): Promise<(...args: readonly unknown[]) => unknown> {
-    const fn = (await this.#options.load())[name];
+    const { module, load } = this.#options;
+    const fn = (await load())[name];
     if (typeof fn === "function") return fn as () => unknown;
-    throw new JobExecutionFailed(`The module exports no function "${name}"`);
+    throw new JobExecutionFailed(`Module ${module} exports no function "${name}"`);
   }
 
   /** At once, whatever the function does next. */

@@ -138,6 +138,7 @@ function programFor(module: string, serializer: string | undefined, mark: string
   const importing = (url: string) => `() => import(${JSON.stringify(url)})`;
   const options = [
     `mark: ${JSON.stringify(mark)}`,
+    `module: ${JSON.stringify(module)}`,
     `load: ${importing(module)}`,
     ...serializer === undefined
       ? []

@@ -256,7 +256,7 @@ describe("A process that fails", () => {
       await fails(call("exit", 3), /\n {2}line 4\n(?:.*\n)+ {2}the last line$/);
       await fails(call("garble", 0x7fffffff), /its channel \(it claims to have 2147483647 bytes\)/);
       await fails(call("garble", 10), /its channel \(its checksum is wrong\).*\n {2}garbling$/);
-      await fails(call("missing"), /^The module exports no function "missing"$/);
+      await fails(call("missing"), /^Module file:.* exports no function "missing"$/);
       await assert.rejects(call("toss"), { name: "NonError", message: "a text" });
       await assert.rejects(call("untransportable"), (error: Error) => {
         assert.ok(error instanceof SerializationError);
