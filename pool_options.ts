@@ -5,7 +5,7 @@
 import type { Duration } from "./duration.ts";
 import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
-import { checkOptions, checkSignal, show } from "./validation.ts";
+import { checkOptions, checkSignal, nameProblem, show } from "./validation.ts";
 
 /**
  * Where the queue lives: a connection string, settings, or a client of `@redis/client`.
@@ -53,10 +53,9 @@ export function checkPoolOptions(options: PoolOptions): void {
   const { jobSerializer, jobDeserializer, defaultQueueName, prefix, signal } = options;
   checkSignal("createPool", signal);
   for (const [key, value] of Object.entries({ defaultQueueName, prefix })) {
-    if (value !== undefined && (typeof value !== "string" || value === "")) {
-      throw new TypeError(
-        `createPool: ${key} must be a text that is not empty, got ${show(value)}`,
-      );
+    const problem = value === undefined ? undefined : nameProblem(value);
+    if (problem !== undefined) {
+      throw new TypeError(`createPool: ${key} ${problem}, got ${show(value)}`);
     }
   }
   for (const [key, value] of Object.entries({ jobSerializer, jobDeserializer })) {

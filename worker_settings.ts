@@ -10,7 +10,7 @@ import { CONTEXT_FIELDS, type JobContext, type JobMeta, type JobOutcome } from "
 import { DEFAULT_CONNECTION } from "./pool_options.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import { checkKeys, isCount, isOptions, show } from "./validation.ts";
+import { checkKeys, isCount, isOptions, nameProblem, show } from "./validation.ts";
 import {
   isCronJob,
   keepMs,
@@ -326,7 +326,11 @@ function typeProblems(settings: WorkerSettings<never>): string[] {
   check([...HOOKS, ...SERIALIZERS], "a function", isFunction);
   check(BOOLEANS, "true or false", (value) => typeof value === "boolean");
   check(COUNTS, "a whole number of 1 or more", isCount);
-  check(TEXTS, "a text that is not empty", (value) => typeof value === "string" && value !== "");
+  for (const key of TEXTS) {
+    const value = settings[key];
+    const problem = value === undefined ? undefined : nameProblem(value);
+    if (problem !== undefined) problems.push(`${key} ${problem}, got ${show(value)}`);
+  }
   check(["timezone"], 'an IANA name such as "Europe/London"', isTimeZone);
   check(["ctx"], "an object", isOptions);
   const { ctx } = settings;
@@ -368,7 +372,7 @@ function clientOf(settings: WorkerSettings<never>): ArqClient {
     checkAgainstPool("expiresExtra", expiresExtra, undefined);
     return connection;
   }
-  const textOf = (value: unknown) => typeof value === "string" && value !== "" ? value : undefined;
+  const textOf = (value?: string) => nameProblem(value) === undefined ? value : undefined;
   const functionOf = <T>(value: T) => typeof value === "function" ? value : undefined;
   return makeClient(connection, { // what is of a wrong type is a problem of its own
     jobSerializer: functionOf(jobSerializer),

@@ -103,6 +103,11 @@ describe("createPool", () => {
         "createPool: prefix must be a text that is not empty, got 5",
       ],
       [
+        "a queue name with half a character",
+        { defaultQueueName: "\ud800" },
+        'createPool: defaultQueueName must not have a lone surrogate, got "\\ud800"',
+      ],
+      [
         "an empty queue name",
         { defaultQueueName: "" },
         'createPool: defaultQueueName must be a text that is not empty, got ""',

@@ -389,6 +389,11 @@ describe("Worker settings", () => {
         "ctx: the state must not have jobId, arq, which every job's context has",
       ],
       [
+        "a queue name with half a character",
+        { functions, queueName: "\ud800" },
+        'queueName must not have a lone surrogate, got "\\ud800"',
+      ],
+      [
         "state that is a list",
         { functions, ctx: ["a"] },
         'ctx must be an object, got ["a"]',
