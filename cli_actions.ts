@@ -113,7 +113,7 @@ async function enqueueAndWait(op: Operation, enqueueing: Enqueueing): Promise<nu
   const { arq, queueName, out, stop: signal } = op;
   const { timeout, options: { jobId = newJobId() } } = enqueueing;
   const enqueue = () => submit(op, enqueueing, jobId).then(() => true);
-  const end = await waitForResult(arq, { jobId, queueName }, { timeout, signal }, enqueue);
+  const end = await waitForResult(arq, { jobId, queueName }, { timeout, signal }, { enqueue });
   const { s: success, r: result } = end;
   if (out.isJson) {
     await out.json({ jobId, queueName, success, result });

@@ -150,8 +150,9 @@ export function makeClient<F extends Functions = UntypedFunctions>(
  * A connection to the queue, made by {@linkcode createPool}.
  *
  * One is enough for a program; it may be used by any number of calls at a time. On Redis it keeps the
- * process alive until it is closed. Every method but `close` rejects with a {@linkcode QueueConnectionError}
- * if the store does not answer in time; after that the call is not known to have taken effect.
+ * process alive until it is closed. Every method but `close` rejects with a
+ * {@linkcode QueueConnectionError} if the store does not answer in time; after that the call is not
+ * known to have taken effect.
  */
 export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInspection
   implements AsyncDisposable {
@@ -320,7 +321,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       return this.#submit(queueName, job, sending);
     };
     try {
-      return unwrap(await waitForResult(this, { jobId, queueName }, options, enqueue));
+      return unwrap(await waitForResult(this, { jobId, queueName }, options, { enqueue }));
     } catch (error) {
       if (!isSent) sending?.fail(error); // its time was over before it could be sent
       throw error;

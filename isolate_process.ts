@@ -33,7 +33,7 @@ interface Subprocess {
   write(bytes: Uint8Array): void;
   closeInput(): void;
   kill(): void;
-  /** Keeps the worker's program from ending no longer, though others may hold its outputs. */
+  /** Lets the worker's program end, though others may still hold its outputs. */
   unref(): void;
 }
 

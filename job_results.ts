@@ -157,17 +157,20 @@ export function checkWaiting(what: string, options: ResultOptions): void {
   if (pollDelay !== undefined) durationMs("pollDelay", pollDelay, 1);
 }
 
-/**
- * Waits for a job's result. With `enqueue` the job need not be there yet: it is called once nothing
- * can be missed any more, and says whether the job is new. `onQueued` is called at each look that
- * finds the job in the queue, where nobody runs it.
- */
+/** What a waiting does besides. */
+interface WaitingSteps {
+  /** Called once nothing can be missed any more, where the job need not be there before; says whether it is new. */
+  readonly enqueue?: () => Promise<boolean>;
+  /** Called at each look that finds the job in the queue, where nobody runs it. */
+  readonly onQueued?: () => Promise<unknown>;
+}
+
+/** Waits for a job's result. */
 export async function waitForResult(
   { store, deserializer }: JobSource,
   { jobId, queueName }: { readonly jobId: string; readonly queueName: string },
   options: ResultOptions,
-  enqueue?: () => Promise<boolean>,
-  onQueued?: () => Promise<unknown>,
+  { enqueue, onQueued }: WaitingSteps = {},
 ): Promise<ResultRecord> {
   const pollMs = durationMs("pollDelay", options.pollDelay ?? POLL_MS, 1);
   const { promise: ended, resolve: onRecord, reject: onFailure } = Promise.withResolvers<

@@ -203,7 +203,7 @@ export class Job<Result = unknown> {
     if (reply !== "asked") return reply === "aborted";
     try {
       // It may go back to the queue before its worker has heard of the request: then it ends there.
-      const end = await waitForResult(this.#source, this, options, undefined, ask);
+      const end = await waitForResult(this.#source, this, options, { onQueued: ask });
       return !end.s && end.r instanceof JobAborted;
     } catch (error) {
       if (error instanceof ResultNotFound) return false;

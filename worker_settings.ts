@@ -282,7 +282,7 @@ export function shadowProblem(state: object): string | undefined {
 /** What is wrong with a state of some class: a job's context gets copies of what is its own only. */
 function lossProblem(state: object): string | undefined {
   const lost: string[] = [];
-  for (let level = above(state); level && above(level); level = above(level)) {
+  for (let level = prototypeOf(state); level && prototypeOf(level); level = prototypeOf(level)) {
     lost.push(...Object.getOwnPropertyNames(level).filter((name) => name !== "constructor"));
   }
   if (lost.length === 0) return undefined;
@@ -290,7 +290,7 @@ function lossProblem(state: object): string | undefined {
   return `ctx: ${names} of its class would be lost; put the object under a name, such as { app: … }`;
 }
 
-function above(value: object): object | null {
+function prototypeOf(value: object): object | null {
   return Object.getPrototypeOf(value);
 }
 

@@ -40,16 +40,21 @@ export const hold = (ctx, file) => {
   return "held to the end";
 };
 `;
+
+function newProject(moreSettings = ""): Project {
+  return new Project({
+    "settings.ts": SETTINGS + moreSettings,
+    "job.ts": JOB,
+    "parts/version.ts": "export const version: number = 1;\n",
+  });
+}
+
 type Look = { readonly version: number; readonly pid: number };
 
 describe("arq worker, with functions in processes of their own,", () => {
   it("runs them, takes changes up with --watch and leaves none behind", async () => {
     await using scene = await openScene();
-    using project = new Project({
-      "settings.ts": SETTINGS,
-      "job.ts": JOB,
-      "parts/version.ts": "export const version: number = 1;\n",
-    });
+    using project = newProject();
     await using arq = await createPool(scene.url);
     const look = async () => await arq.call("look", [], { timeout: 15_000 }) as Look;
     const where = ["--watch", project.folder, "--url", scene.url];
@@ -73,11 +78,7 @@ describe("arq worker, with functions in processes of their own,", () => {
   it("lets them end within jobCompletionWait when a signal is sent to its process group", async () => {
     await Promise.all((["SIGINT", "SIGTERM", "SIGHUP"] as const).map(async (signal) => {
       await using scene = await openScene();
-      using project = new Project({
-        "settings.ts": SETTINGS + "export const jobCompletionWait = 20_000;",
-        "job.ts": JOB,
-        "parts/version.ts": "export const version: number = 1;\n",
-      });
+      using project = newProject("export const jobCompletionWait = 20_000;");
       await using arq = await createPool(scene.url);
       const args = ["worker", project.path("settings.ts"), "--url", scene.url];
       await using cli = startCli(args, { isGroup: true });
@@ -95,11 +96,7 @@ describe("arq worker, with functions in processes of their own,", () => {
 
   it("lets them print when nobody reads it any more", async () => {
     await using scene = await openScene();
-    using project = new Project({
-      "settings.ts": SETTINGS,
-      "job.ts": JOB,
-      "parts/version.ts": "export const version: number = 1;\n",
-    });
+    using project = newProject();
     await using arq = await createPool(scene.url);
     await using cli = startCli(["worker", project.path("settings.ts"), "--url", scene.url]);
     const shout = (count: number) => arq.call("shout", [count], { timeout: 5_000 });
@@ -111,11 +108,7 @@ describe("arq worker, with functions in processes of their own,", () => {
 
   it("leaves none behind at a second signal", async () => {
     await using scene = await openScene();
-    using project = new Project({
-      "settings.ts": SETTINGS + "export const jobCompletionWait = 60_000;",
-      "job.ts": JOB,
-      "parts/version.ts": "export const version: number = 1;\n",
-    });
+    using project = newProject("export const jobCompletionWait = 60_000;");
     await using arq = await createPool(scene.url);
     await using cli = startCli(["worker", project.path("settings.ts"), "--url", scene.url]);
     await arq.enqueueJob("spin");

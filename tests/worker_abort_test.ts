@@ -1,8 +1,13 @@
 import assert from "node:assert/strict";
-import { JobAborted, type JobContext, Retry } from "../mod.ts";
-import { Gate, pause, scenarios, until } from "./_worker.ts";
+import { type Job, JobAborted, type JobContext, Retry } from "../mod.ts";
+import { Gate, pause, scenarios, type Scene, until } from "./_worker.ts";
 
 const POLL = { pollDelay: 20 };
+
+/** Resolves once the store knows that a running job is to be aborted. */
+async function requested(scene: Scene, { jobId }: Job): Promise<void> {
+  await until("the request", async () => (await scene.arq.store.findAborts([jobId])).size === 1);
+}
 
 scenarios("Job.abort", (scenario) => {
   scenario("ends a job that runs: its signal aborts, its result says so", async (scene) => {
@@ -97,9 +102,7 @@ scenarios("Job.abort", (scenario) => {
     const job = await scene.arq.enqueueJob("again");
     await gate.reached();
     const aborting = job.abort({ timeout: 5_000 });
-    await until("the request", async () => {
-      return (await scene.arq.store.findAborts([job.jobId])).size === 1;
-    });
+    await requested(scene, job);
     gate.open();
     assert.equal(await aborting, true);
     assert.deepEqual([gate.arrived, worker.jobsRetried], [1, 1]);
@@ -113,9 +116,7 @@ scenarios("Job.abort", (scenario) => {
     const job = await scene.arq.enqueueJob("wait");
     await gate.reached();
     const aborting = job.abort({ timeout: 5_000 });
-    await until("the request", async () => {
-      return (await scene.arq.store.findAborts([job.jobId])).size === 1;
-    });
+    await requested(scene, job);
     await scene.stop();
     assert.equal(await aborting, true);
   });

@@ -376,17 +376,20 @@ describe("A worker on Redis", () => {
     const prefix = randomPrefix();
     await using arq = await createPool(server.url, { prefix });
     await using raw = await openRawRedis(server.url);
+    await using beside = await openRawRedis(server.url);
     const gate = new Gate();
     const signals: AbortSignal[] = [];
+    const isSent = async (name: string) =>
+      String(await beside.call("CLIENT", "LIST")).includes(`cmd=${name}`);
     const stall = async (ctx: JobContext) => {
       signals.push(ctx.signal);
       await until("the lease is renewed, and the worker waits to be woken", async () => {
         const known = await raw.call("SCRIPT", "EXISTS", scripts.renew.sha) as number[];
-        return known[0] === 1 && String(await raw.call("CLIENT", "LIST")).includes("cmd=blpop");
+        return known[0] === 1 && await isSent("blpop");
       });
       await raw.call("CLIENT", "PAUSE", 600, "WRITE");
       const woken = raw.call("RPUSH", `${prefix}queue:wake`, 1); // done when the pause is over
-      await pause(20);
+      await until("the wake-up is there, and held up", () => isSent("rpush"));
       // Meanwhile the lease ends, the wake-up claims the job, and that lease ends as well.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
       await woken;
@@ -398,7 +401,11 @@ describe("A worker on Redis", () => {
     await arq.call("hello"); // the server knows the scripts from now on
     const job = await arq.enqueueJob("stall");
     await gate.reached();
-    await pause(600); // for two leases, which are renewed
+    const leaseEnd = async () => String(await raw.call("ZSCORE", `${prefix}queue`, job.jobId));
+    for (let renewals = 0; renewals < 2; renewals++) {
+      const before = await leaseEnd();
+      await until("the lease is renewed", async () => await leaseEnd() !== before);
+    }
     gate.open();
     assert.equal(await job.result({ timeout: 10_000 }), "try 1");
     assert.deepEqual(signals.map(({ aborted }) => aborted), [false]);
