@@ -24,6 +24,7 @@ import {
   waitForResult,
 } from "./job_results.ts";
 import { newJobId } from "./job_ids.ts";
+import { checkRequest, type JobOf, type JobRequest } from "./job_requests.ts";
 import { Job } from "./jobs.ts";
 import { openStore } from "./open_store.ts";
 import { Outbox, settleChunks } from "./outbox.ts";
@@ -50,36 +51,13 @@ import type {
   ResultOf,
   UntypedFunctions,
 } from "./typed_names.ts";
-import { checkKeys, checkOptions, isOptions, show } from "./validation.ts";
+import { checkOptions, show } from "./validation.ts";
 
 export type { CallOptions, EnqueueOptions } from "./enqueue_options.ts";
 export type * from "./inspection.ts";
+export type { IdOf, JobOf, JobRequest } from "./job_requests.ts";
 export type { Connection, PoolOptions } from "./pool_options.ts";
 export type { QueueInspection } from "./queue_inspection.ts";
-
-/** One job of a list to enqueue. */
-export type JobRequest<F extends Functions, N extends keyof F & string = keyof F & string> = {
-  [K in N]:
-    & {
-      /** The function's name. */
-      readonly name: K;
-      /** Options as in `enqueueJob`. */
-      readonly options?: EnqueueOptions;
-    }
-    & ([] extends ArgsOf<F[K]> ? { readonly args?: Readonly<ArgsOf<F[K]>> }
-      : { readonly args: Readonly<ArgsOf<F[K]>> });
-}[N];
-
-/** The type of a request's own id; undefined where it has none. */
-export type IdOf<Request> = Request extends { readonly options: infer O }
-  ? ("jobId" extends keyof O ? O["jobId"] : undefined)
-  : undefined;
-
-/** What enqueueing one request of a list returns: null is possible where it has an id of its own. */
-export type JobOf<F extends Functions, Request> = Request extends
-  { readonly name: infer N extends keyof F }
-  ? ([IdOf<Request>] extends [undefined] ? Job<ResultOf<F[N]>> : Job<ResultOf<F[N]>> | null)
-  : never;
 
 /**
  * The client of `@redis/client` behind a pool. Cast it to that package's `RedisClientType` for its
@@ -93,7 +71,6 @@ export interface RedisClient {
 }
 
 const logger = getLogger(["arq", "client"]);
-const REQUEST_KEYS = ["name", "args", "options"] as const;
 const DAY_MS = 86_400_000;
 
 /**
@@ -477,15 +454,6 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
 function outcomeOf(isNew: boolean | undefined, cause: unknown): PromiseSettledResult<boolean> {
   if (isNew === undefined) return { status: "rejected", reason: cause };
   return { status: "fulfilled", value: isNew };
-}
-
-function checkRequest<T extends { readonly name: string }>(request: T): T {
-  if (!isOptions(request) || typeof request.name !== "string") {
-    throw new TypeError(`Each job to enqueue is { name, args, options }, got ${show(request)}`);
-  }
-  const [problem] = checkKeys(request, REQUEST_KEYS);
-  if (problem === undefined) return request;
-  throw new TypeError(`Cannot enqueue "${request.name}": ${problem}`);
 }
 
 function withHeading(heading: string, error: unknown): unknown {

@@ -63,6 +63,7 @@ const ROOMS = [
   "cron",
   "functions",
   "client",
+  "job_requests",
   "enqueue_options",
   "pool_options",
   "outbox",
