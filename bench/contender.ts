@@ -15,7 +15,7 @@ export interface Contender {
   /** Makes a worker ready, connected where it can be, that has taken no job yet. */
   openWorker(concurrency: number): Promise<ContenderWorker>;
   /** Starts an idle worker; the function it returns does one round trip. */
-  startRoundTrips?(): Promise<{ trip(): Promise<void>; stop(): Promise<void> }>;
+  startRoundTrips(): Promise<{ trip(): Promise<void>; stop(): Promise<void> }>;
   /** Closes its connections. */
   close(): Promise<void>;
 }

@@ -65,7 +65,7 @@ export async function floor(url: string): Promise<Contender> {
         async trip() {
           const jobId = `${CALLER}@${newJobId()}`;
           const { promise: ended, resolve } = Promise.withResolvers<void>();
-          await using _ = await store.onFinished(jobId, () => resolve());
+          await using _ = await store.onFinished(jobId, () => resolve(), true);
           const job = { jobId, payload: RECORD, idKind: "random" as const };
           await Promise.all([store.enqueue(QUEUE, [job], HOUR_MS), ended]);
         },

@@ -9,12 +9,17 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { MAKERS } from "./contenders.ts";
-import type { Figures } from "./figures.ts";
+import { putAway } from "./distance.ts";
+import { type Figures, QUICK } from "./figures.ts";
 import { RedisInfo } from "./redis_info.ts";
-import { STEP_NAMES } from "./step_names.ts";
+import { FAR_STEPS, NEAR_STEPS, type Step } from "./step_names.ts";
 
 /** Rounds that count for nothing: the runtimes compile what is hot, in stages. */
 const WARM_UPS = 3;
+/** How far away Redis is for the steps that are to be far. */
+const FAR_MS = 2;
+
+type OnFigures = (contender: string, figures: Figures) => void;
 
 /** Calls back with the figures of each step of each contender, `rounds` times. */
 export async function measurePeers(
@@ -22,7 +27,21 @@ export async function measurePeers(
   folder: string,
   redisUrl: string,
   rounds: number,
-  onFigures: (contender: string, figures: Figures) => void,
+  onFigures: OnFigures,
+): Promise<void> {
+  await takeTurns(NEAR_STEPS, command, folder, redisUrl, rounds, onFigures);
+  if (QUICK) return;
+  await using far = await putAway(redisUrl, FAR_MS);
+  await takeTurns(FAR_STEPS, command, folder, far.url, rounds, onFigures);
+}
+
+async function takeTurns(
+  steps: readonly Step[],
+  command: readonly string[],
+  folder: string,
+  redisUrl: string,
+  rounds: number,
+  onFigures: OnFigures,
 ): Promise<void> {
   const processes = Object.keys(MAKERS).map((name) =>
     new ContenderProcess(name, [...command, redisUrl, name], folder)
@@ -32,7 +51,7 @@ export async function measurePeers(
     for (let round = -WARM_UPS; round < rounds; round++) {
       await redis.command("FLUSHALL");
       processes.push(...processes.splice(0, 1));
-      for (const step of STEP_NAMES) {
+      for (const step of steps) {
         for (const contender of processes) {
           const figures = await contender.measure(step);
           if (round >= 0) onFigures(contender.name, figures);
@@ -58,7 +77,7 @@ class ContenderProcess {
   }
 
   /** Does one step. */
-  async measure(step: string): Promise<Figures> {
+  async measure(step: Step): Promise<Figures> {
     this.#child.stdin?.write(`${step}\n`);
     const { value, done } = await this.#lines.next();
     if (done) throw new Error(`${this.name} has ended in the step "${step}"`);

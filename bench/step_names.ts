@@ -1,9 +1,11 @@
 /** What the contenders do in turns. */
-export const STEP_NAMES = ["one by one, run 100", "bulk, run 10", "round trips"] as const;
+export const NEAR_STEPS = ["one by one, run 100", "bulk, run 10", "round trips"] as const;
+/** What they do with a Redis that is some milliseconds away. */
+export const FAR_STEPS = ["far round trips"] as const;
 
 /** One of them. */
-export type Step = typeof STEP_NAMES[number];
+export type Step = typeof NEAR_STEPS[number] | typeof FAR_STEPS[number];
 
 export function isStep(name: string): name is Step {
-  return STEP_NAMES.some((step) => step === name);
+  return [...NEAR_STEPS, ...FAR_STEPS].some((step) => step === name);
 }
