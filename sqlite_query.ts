@@ -19,6 +19,23 @@ export interface Query<Params extends readonly Value[], Row = never> {
   };
 }
 
+declare const QUERY: unique symbol;
+
+/** The text of a statement, whose type says what it is once prepared. */
+export type Sql<Q> = string & { readonly [QUERY]: Q };
+
+/** Says what a statement takes and, if it has rows, what these are. */
+export function sql<Params extends readonly Value[] = [], Row = never>(
+  text: string,
+): Sql<Query<Params, Row>> {
+  return text as Sql<Query<Params, Row>>;
+}
+
+/** Statements by name, prepared. */
+export type Prepared<Texts> = {
+  readonly [Name in keyof Texts]: Texts[Name] extends Sql<infer Q> ? Q : never;
+};
+
 /**
  * The largest number that is read. The reader throws at integers that JavaScript has no number for;
  * one that somebody else wrote must not keep a whole queue from its work.
