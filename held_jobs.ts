@@ -8,8 +8,8 @@ import { Bag } from "./bag.ts";
 import { ClaimPace } from "./claim_pace.ts";
 import type { JobRun } from "./job_run.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import type { Claim } from "./store.ts";
-import { mayTakeAhead } from "./worker_functions.ts";
+import type { Claim, SuspectRule } from "./store.ts";
+import { firstLastTry, mayTakeAhead } from "./worker_functions.ts";
 import { log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
@@ -22,6 +22,9 @@ export class HeldJobs implements Disposable {
   readonly #all: Bag<JobRun> = new Bag();
   #waiting: JobRun[] = [];
   #running = 0;
+  /** A job that may have killed its workers: no other such is put beside it at first. */
+  #suspect: JobRun | undefined;
+  readonly #lastTry: number | undefined;
   readonly #pace: ClaimPace;
   readonly #onBlocked: () => void;
   #waitTimer: ReturnType<typeof setTimeout> | undefined;
@@ -33,6 +36,7 @@ export class HeldJobs implements Disposable {
   constructor(settings: ResolvedSettings, onBlocked: () => void) {
     this.#settings = settings;
     this.#onBlocked = onBlocked;
+    this.#lastTry = firstLastTry(settings.functions);
     this.#pace = new ClaimPace(mayTakeAhead(settings.functions) ? settings.queueReadLimit : 0);
   }
 
@@ -67,11 +71,27 @@ export class HeldJobs implements Disposable {
     return [...this.#all].flatMap(({ claim, former }) => former ? [claim, former] : claim);
   }
 
+  /**
+   * One suspect at a time, unless it has let its worker live for as long as a lease; and only where
+   * it begins at once: had it to wait, it could lose its last try with its worker before it began, or
+   * go back to the queue as a job like any other, which may be begun beside a suspect. Undefined
+   * where no orphan can be one.
+   */
+  get suspects(): SuspectRule | undefined {
+    if (this.#lastTry === undefined) return undefined;
+    const { maxJobs, leaseMs } = this.#settings;
+    const age = this.#suspect ? performance.now() - this.#suspect.since : Infinity;
+    const hasSlot = this.#running + this.#waiting.length < maxJobs;
+    return { lastTry: this.#lastTry, mayTake: hasSlot && age > leaseMs };
+  }
+
   /** Takes a job that is to run when there is a slot for it; a suspect is the next. */
   add(run: JobRun): void {
     this.#all.add(run);
-    if (run.claim.isSuspect) this.#waiting.unshift(run);
-    else this.#waiting.push(run);
+    if (run.claim.isSuspect) {
+      this.#suspect = run;
+      this.#waiting.unshift(run);
+    } else this.#waiting.push(run);
   }
 
   /** The job that is next runs from now on; undefined if none waits. */
@@ -118,6 +138,7 @@ export class HeldJobs implements Disposable {
       this.#pace.noteJob(performance.now() - run.since);
     }
     run.phase = "ended";
+    if (this.#suspect === run) this.#suspect = undefined;
   }
 
   /** Lets go of a job whose end is recorded, or given up. */

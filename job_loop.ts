@@ -17,12 +17,11 @@ import { JobRun } from "./job_run.ts";
 import { ProgressReporter } from "./progress_reporter.ts";
 import { UNREADABLE } from "./serializer.ts";
 import { atMost } from "./sleep.ts";
-import type { ClaimReply, ClaimRequest, Store, SuspectRule } from "./store.ts";
+import type { ClaimReply, ClaimRequest, Store } from "./store.ts";
 import { within } from "./telemetry.ts";
 import { Tally } from "./tally.ts";
 import { type Sleeper, WakeListener } from "./wake_listener.ts";
 import { type Counters, log } from "./worker_log.ts";
-import { firstLastTry } from "./worker_functions.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
 /** How long a worker that ends waits for its last claim to be called off. */
@@ -54,9 +53,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
   readonly #store: Store;
   readonly #holders: ClaimHolders;
   readonly #jobs: HeldJobs;
-  /** A running job that may have killed its workers: no other such is put beside it at first. */
-  #suspect: JobRun | undefined;
-  readonly #lastTry: number | undefined;
   readonly #done = Promise.withResolvers<void>();
   readonly #stopped = new AbortController();
   readonly #recorder: JobRecorder;
@@ -95,7 +91,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.state = state;
     this.onFailure = onFailure;
     this.#store = settings.client.store;
-    this.#lastTry = firstLastTry(settings.functions);
     this.#holders = new ClaimHolders(settings);
     this.#jobs = new HeldJobs(settings, () => this.#fill());
     this.#recorder = new JobRecorder(settings, {
@@ -215,7 +210,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Every `pollDelay`: the safety net for wake-ups and suspects, and the look at aborts. */
   #tick(): void {
     this.#mayHaveWork = true;
-    this.#needsSlot = this.#lastTry !== undefined;
+    this.#needsSlot = this.#jobs.suspects !== undefined;
     if (this.settings.allowAbortJobs) void this.#jobs.stopAborted();
     this.#turn();
   }
@@ -252,18 +247,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Whether there is room for a job, and none is known of. */
   isIdle(): boolean {
     return !this.#mayHaveWork && this.#phase === "running" && this.#room() > 0;
-  }
-
-  /**
-   * One suspect at a time, unless it has let its worker live for as long as a lease; and only where
-   * it begins at once: had it to wait, it could lose its last try with its worker before it began, or
-   * go back to the queue as a job like any other, which may be begun beside a suspect.
-   */
-  get #suspects(): SuspectRule | undefined {
-    if (this.#lastTry === undefined) return undefined;
-    const age = this.#suspect ? performance.now() - this.#suspect.since : Infinity;
-    const hasSlot = this.ongoing + this.#jobs.waiting < this.settings.maxJobs;
-    return { lastTry: this.#lastTry, mayTake: hasSlot && age > this.settings.leaseMs };
   }
 
   /** How many jobs may be in hand: as many as there are slots, with a backlog of short ones some more. */
@@ -315,7 +298,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
     let reply: ClaimReply | undefined;
     try {
       const { queueName, leaseMs } = this.settings;
-      reply = await this.#store.claim(queueName, this.#holders.own, limit, leaseMs, this.#suspects);
+      const { suspects } = this.#jobs;
+      reply = await this.#store.claim(queueName, this.#holders.own, limit, leaseMs, suspects);
     } catch (error) {
       log.storeFailed("claim jobs", error);
       this.#holders.doubt(this.#holders.own);
@@ -347,10 +331,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
   #take(runs: readonly JobRun[]): void {
-    for (const run of runs) {
-      this.#jobs.add(run);
-      if (run.claim.isSuspect) this.#suspect = run;
-    }
+    for (const run of runs) this.#jobs.add(run);
     if (!this.#hasBacklog) return this.#fill();
     this.#turn();
     setImmediate(() => this.#fill());
@@ -411,10 +392,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   #settle(ended: Ended): void {
     this.#jobs.end(ended.run);
-    if (this.#suspect === ended.run) {
-      this.#suspect = undefined;
-      this.#mayHaveWork = true;
-    }
+    if (ended.run.claim.isSuspect) this.#mayHaveWork = true; // another may be taken now
     this.#recorder.add(ended);
   }
 
@@ -458,14 +436,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (this.settings.burst || this.#room() < 2) return undefined;
     this.#claimed++;
     this.#isArmed = true;
+    const { suspects } = this.#jobs;
     return {
       holder: this.#holders.nextWakeUp(),
       limit: 1,
       leaseMs: this.settings.leaseMs,
       // Another may run here by the time of the wake-up: suspects are left to the looks.
-      suspects: this.#lastTry === undefined
-        ? undefined
-        : { lastTry: this.#lastTry, mayTake: false },
+      suspects: suspects && { ...suspects, mayTake: false },
     };
   }
 
