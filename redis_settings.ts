@@ -125,30 +125,6 @@ const TLS_KEYS = [
   "sslCheckHostname",
 ] as const;
 
-const KNOWN_KEYS = [
-  "host",
-  "port",
-  "unixSocketPath",
-  "database",
-  "username",
-  "password",
-  "ssl",
-  ...TLS_KEYS,
-  "connTimeout",
-  "connRetries",
-  "connRetryDelay",
-  "maxConnections",
-  "sentinel",
-  "sentinelMaster",
-  "sentinelUsername",
-  "sentinelPassword",
-  "cluster",
-  "timeout",
-  "retryOnTimeout",
-  "retryOnError",
-  "retry",
-] as const satisfies readonly (keyof RedisSettings)[];
-
 const STRING_KEYS = [
   "unixSocketPath",
   "username",
@@ -235,6 +211,8 @@ const RULES: readonly Rule[] = [
     (value) => Array.isArray(value) && value.every((word) => isText(word) && word !== ""),
   ],
 ];
+
+const KNOWN_KEYS = [...RULES.map(([key]) => key), ...DURATION_KEYS, "retry"];
 
 /** One line for each problem of settings that may be anything. */
 function settingsProblems(settings: RedisSettings): string[] {
