@@ -7,7 +7,7 @@ import { getLogger } from "@logtape/logtape";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { bytes, flag, list, number, startsOf, text } from "./redis_arguments.ts";
-import type { Argument, Reply } from "./redis_connection.ts";
+import type { Reply, ScriptCall } from "./redis_connection.ts";
 import { inspectionScripts, SORTED_AT_A_TIME } from "./redis_inspection_scripts.ts";
 import { MOST_COMPLETE, type Script } from "./redis_prelude.ts";
 import type {
@@ -23,11 +23,11 @@ import type {
   WorkerReport,
 } from "./store_inspection.ts";
 
-/** Runs a script on a queue; `args` is told whether an earlier attempt may have taken effect. */
+/** Runs a script on a queue. */
 export type RunScript = (
   script: Script,
   queueName: string,
-  args: (again: boolean) => readonly Argument[],
+  args: ScriptCall["args"],
 ) => Promise<Reply>;
 
 const logger = getLogger(["arq", "redis"]);

@@ -84,7 +84,6 @@ export class RedisStore implements Store {
   /** Those of the queue that was used last: most programs use one. */
   #keys: readonly string[] = [];
   #keysOf: string | undefined;
-  #closed = false;
 
   /** Takes the target, what makes its clients, the key prefix, and the program's own client if it gave one. */
   constructor(target: RedisTarget, factory: ClientFactory, prefix: string, given?: unknown) {
@@ -103,11 +102,10 @@ export class RedisStore implements Store {
   }
 
   get isOpen(): boolean {
-    return this.#commands.isConnected && !this.#closed;
+    return this.#commands.isConnected && !this.#commands.isClosed;
   }
 
   connect(signal?: AbortSignal): Promise<void> {
-    this.#closed = false;
     this.#commands.reopen();
     return this.#commands.connect(signal);
   }
@@ -401,7 +399,6 @@ export class RedisStore implements Store {
 
   close(): Promise<void> {
     for (const listener of [...this.#closeListeners]) listener();
-    this.#closed = true;
     for (const connection of [this.#commands, ...this.#further]) connection.close();
     this.#further.clear();
     this.#news.reset();
@@ -412,19 +409,11 @@ export class RedisStore implements Store {
     return this.close();
   }
 
-  #run(
-    script: Script,
-    queueName: string,
-    args: (again: boolean) => readonly Argument[],
-  ): Promise<Reply> {
+  #run(script: Script, queueName: string, args: ScriptCall["args"]): Promise<Reply> {
     return this.#commands.script(this.#call(script, queueName, args));
   }
 
-  #call(
-    script: Script,
-    queueName: string,
-    args: (again: boolean) => readonly Argument[],
-  ): ScriptCall {
+  #call(script: Script, queueName: string, args: ScriptCall["args"]): ScriptCall {
     const { prefix } = this;
     if (queueName !== this.#keysOf) {
       this.#keys = scriptKeys(prefix, queueName);
@@ -444,7 +433,7 @@ export class RedisStore implements Store {
   async #runBatches(
     script: Script,
     queueName: string,
-    first: (again: boolean) => readonly Argument[],
+    first: ScriptCall["args"],
     batches: Iterable<readonly Argument[]>,
   ): Promise<string> {
     const calls = Array.from(
@@ -457,7 +446,7 @@ export class RedisStore implements Store {
   /** A connection beside the one for commands; it is closed with the store. */
   #furtherConnection(connRetries: number): RedisConnection {
     const connection = new RedisConnection(this.#factory, { ...this.#target, connRetries });
-    if (this.#closed) connection.close();
+    if (this.#commands.isClosed) connection.close();
     this.#further.add(connection);
     return connection;
   }
