@@ -1,8 +1,7 @@
 /**
- * The client: connect, enqueue jobs, look at them.
+ * The client: connect, enqueue jobs, call; what looks at them is in `queue_inspection.ts`.
  * @module
  */
-import { getLogger } from "@logtape/logtape";
 import { durationMs, instantMs } from "./duration.ts";
 import {
   CALL,
@@ -13,16 +12,7 @@ import {
   type OptionsSpec,
 } from "./enqueue_options.ts";
 import { QueueConnectionError, SerializationError } from "./errors.ts";
-import {
-  checkWaiting,
-  type JobDef,
-  jobDef,
-  type JobResult,
-  jobResult,
-  restDeadlines,
-  unwrap,
-  waitForResult,
-} from "./job_results.ts";
+import { checkWaiting, restDeadlines, unwrap, waitForResult } from "./job_results.ts";
 import { newJobId } from "./job_ids.ts";
 import { checkRequest, type JobOf, type JobRequest } from "./job_requests.ts";
 import { Job } from "./jobs.ts";
@@ -35,13 +25,7 @@ import {
   type PoolOptions,
 } from "./pool_options.ts";
 import { checkJobId, checkQueueName, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
-import {
-  decodeJob,
-  decodeResult,
-  type Deserializer,
-  encodeJob,
-  type Serializer,
-} from "./serializer.ts";
+import { type Deserializer, encodeJob, type Serializer } from "./serializer.ts";
 import type { NewJob, Store } from "./store.ts";
 import { beginSending, beginSendingList, countScheduled, type Sending } from "./telemetry.ts";
 import type {
@@ -70,7 +54,6 @@ export interface RedisClient {
   sendCommand(args: readonly string[]): Promise<unknown>;
 }
 
-const logger = getLogger(["arq", "client"]);
 const DAY_MS = 86_400_000;
 
 /**
@@ -321,39 +304,6 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   }
 
   /**
-   * All results that are kept, of every queue of this prefix, in the order in which their jobs were
-   * enqueued. All of them are read, however many there are.
-   *
-   * Results that cannot be read are left out, with a line in the log.
-   */
-  async allJobResults(): Promise<JobResult[]> {
-    const results: JobResult[] = [];
-    for await (const { jobId, record } of this.store.results()) {
-      const result = readable(jobId, () => decodeResult(record, this.deserializer));
-      if (result) results.push(jobResult(result));
-    }
-    return results.sort((a, b) => a.enqueueTime.getTime() - b.enqueueTime.getTime());
-  }
-
-  /**
-   * The jobs in a queue, by score; running and deferred ones too. All of them are read: `jobs` reads
-   * a long queue in pages.
-   *
-   * Jobs that cannot be read are left out, with a line in the log.
-   *
-   * @throws {TypeError} if an option is unknown or has a bad value.
-   */
-  async queuedJobs(options: { readonly queueName?: string } = {}): Promise<JobDef[]> {
-    checkOptions("queuedJobs", QUEUE_EXAMPLE, options, ["queueName"]);
-    checkQueueName("queuedJobs", options.queueName);
-    const entries = await this.store.queueEntries(options.queueName ?? this.defaultQueueName);
-    return entries.flatMap(({ jobId, score, payload }) => {
-      const record = payload && readable(jobId, () => decodeJob(payload, this.deserializer));
-      return record ? [jobDef(jobId, record, score)] : [];
-    });
-  }
-
-  /**
    * The client of `@redis/client` that commands travel on, or the one that was handed in.
    *
    * @throws {TypeError} if the store is not Redis.
@@ -463,13 +413,4 @@ function withHeading(heading: string, error: unknown): unknown {
   if (error instanceof RangeError) return new RangeError(heading + error.message);
   if (error instanceof TypeError) return new TypeError(heading + error.message);
   return error;
-}
-
-/** What `read` returns, or undefined and a line in the log if nobody can read it. */
-function readable<T>(jobId: string, read: () => T): T | undefined {
-  try {
-    return read();
-  } catch (error) {
-    logger.warn("job {jobId} is left out: {reason}", { jobId, reason: (error as Error).message });
-  }
 }

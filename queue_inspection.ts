@@ -2,6 +2,7 @@
  * What the client does for operators.
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import { JobStateError } from "./errors.ts";
 import type {
   CronView,
@@ -15,15 +16,17 @@ import type {
   WorkerView,
 } from "./inspection.ts";
 import { checkFunctionName, listJobs, sinceMs } from "./job_pages.ts";
+import { type JobDef, jobDef, type JobResult, jobResult } from "./job_results.ts";
 import { retryMany, retryOne } from "./job_retries.ts";
 import { endedView, waitingView } from "./job_views.ts";
 import { Job } from "./jobs.ts";
 import { readStats, readWorkers } from "./queue_stats.ts";
-import type { Deserializer, Serializer } from "./serializer.ts";
+import { decodeJob, decodeResult, type Deserializer, type Serializer } from "./serializer.ts";
 import type { Store } from "./store.ts";
 import { checkOptions, checkSignal, nameProblem, show } from "./validation.ts";
 import type { WorkerReading } from "./worker_records.ts";
 
+const logger = getLogger(["arq", "client"]);
 const RETRY_KEYS = [
   "functionName",
   "queueName",
@@ -164,6 +167,37 @@ export abstract class QueueInspection {
   }
 
   /**
+   * All results that are kept, of every queue of this prefix, in the order in which their jobs were
+   * enqueued. All of them are read, however many there are.
+   *
+   * Results that cannot be read are left out, with a line in the log.
+   */
+  async allJobResults(): Promise<JobResult[]> {
+    const results: JobResult[] = [];
+    for await (const { jobId, record } of this.store.results()) {
+      const result = readable(jobId, () => decodeResult(record, this.deserializer));
+      if (result) results.push(jobResult(result));
+    }
+    return results.sort((a, b) => a.enqueueTime.getTime() - b.enqueueTime.getTime());
+  }
+
+  /**
+   * The jobs in a queue, by score; running and deferred ones too. All of them are read: `jobs` reads
+   * a long queue in pages.
+   *
+   * Jobs that cannot be read are left out, with a line in the log.
+   *
+   * @throws {TypeError} if an option is unknown or has a bad value.
+   */
+  async queuedJobs(options: QueueOptions = {}): Promise<JobDef[]> {
+    const entries = await this.store.queueEntries(this.#queueOf("queuedJobs", options));
+    return entries.flatMap(({ jobId, score, payload }) => {
+      const record = payload && readable(jobId, () => decodeJob(payload, this.deserializer));
+      return record ? [jobDef(jobId, record, score)] : [];
+    });
+  }
+
+  /**
    * Enqueues a job that has failed again, with its arguments and under its id, in place of its
    * result; it starts with its first try.
    *
@@ -262,6 +296,15 @@ export abstract class QueueInspection {
 /** When a cron job runs next, epoch milliseconds. */
 function nextOf({ next }: CronView): number {
   return next[0]?.getTime() ?? Infinity;
+}
+
+/** What `read` returns, or undefined and a line in the log if nobody can read it. */
+function readable<T>(jobId: string, read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    logger.warn("job {jobId} is left out: {reason}", { jobId, reason: (error as Error).message });
+  }
 }
 
 /**
