@@ -24,7 +24,7 @@ import {
   DEFAULT_CONNECTION,
   type PoolOptions,
 } from "./pool_options.ts";
-import { checkJobId, checkQueueName, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
+import { checkJobId, QUEUE_EXAMPLE, QueueInspection } from "./queue_inspection.ts";
 import { type Deserializer, encodeJob, type Serializer } from "./serializer.ts";
 import type { NewJob, Store } from "./store.ts";
 import { beginSending, beginSendingList, countScheduled, type Sending } from "./telemetry.ts";
@@ -35,7 +35,7 @@ import type {
   ResultOf,
   UntypedFunctions,
 } from "./typed_names.ts";
-import { checkOptions, show } from "./validation.ts";
+import { checkName, checkOptions, show } from "./validation.ts";
 
 export type { CallOptions, EnqueueOptions } from "./enqueue_options.ts";
 export type * from "./inspection.ts";
@@ -299,7 +299,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   ): Job<ResultOf<F[N]>> {
     checkJobId("job", jobId);
     checkOptions("job", QUEUE_EXAMPLE, options, ["functionName", "queueName"]);
-    checkQueueName("job", options.queueName);
+    checkName("job: queueName", options.queueName);
     return new Job(jobId, options.queueName ?? this.defaultQueueName, this);
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Duration, Instant } from "./duration.ts";
 import { RESULT_EXAMPLE, RESULT_KEYS, type ResultOptions } from "./job_results.ts";
-import { checkKeys, isCount, isOptions, nameProblem, show } from "./validation.ts";
+import { checkKeys, checkName, isCount, isOptions, show } from "./validation.ts";
 
 /** Options of `ArqClient.enqueueJob`. */
 export interface EnqueueOptions {
@@ -81,19 +81,14 @@ export function checkEnqueueOptions(
   if (deferUntil !== undefined && deferBy !== undefined) {
     throw new TypeError("deferUntil and deferBy exclude each other; give one of them");
   }
-  checkText("jobId", jobId);
-  checkText("queueName", queueName);
+  checkName("jobId", jobId);
+  checkName("queueName", queueName);
   if (jobTry !== undefined && !isCount(jobTry)) {
     throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
   }
   if (kwargs !== undefined && !isPlainObject(kwargs)) {
     throw new TypeError(`kwargs must be a plain object, got ${show(kwargs)}`);
   }
-}
-
-function checkText(key: string, value: unknown): void {
-  const problem = value === undefined ? undefined : nameProblem(value);
-  if (problem !== undefined) throw new TypeError(`${key} ${problem}, got ${show(value)}`);
 }
 
 /** Also one of another realm: its class has no further one above it. */

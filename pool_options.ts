@@ -5,7 +5,7 @@
 import type { Duration } from "./duration.ts";
 import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
-import { checkOptions, checkSignal, nameProblem, show } from "./validation.ts";
+import { checkName, checkOptions, checkSignal, show } from "./validation.ts";
 
 /**
  * Where the queue lives: a connection string, settings, or a client of `@redis/client`.
@@ -43,6 +43,7 @@ const POOL_KEYS = [
   "prefix",
   "signal",
 ] as const satisfies readonly (keyof PoolOptions)[];
+
 /**
  * Checks the options of a pool, but for the durations, which are read when they are needed.
  *
@@ -52,12 +53,8 @@ export function checkPoolOptions(options: PoolOptions): void {
   checkOptions("createPool", '{ prefix: "app:" }', options, POOL_KEYS);
   const { jobSerializer, jobDeserializer, defaultQueueName, prefix, signal } = options;
   checkSignal("createPool", signal);
-  for (const [key, value] of Object.entries({ defaultQueueName, prefix })) {
-    const problem = value === undefined ? undefined : nameProblem(value);
-    if (problem !== undefined) {
-      throw new TypeError(`createPool: ${key} ${problem}, got ${show(value)}`);
-    }
-  }
+  checkName("createPool: defaultQueueName", defaultQueueName);
+  checkName("createPool: prefix", prefix);
   for (const [key, value] of Object.entries({ jobSerializer, jobDeserializer })) {
     if (value !== undefined && typeof value !== "function") {
       throw new TypeError(`createPool: ${key} must be a function, got ${show(value)}`);

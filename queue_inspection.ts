@@ -23,7 +23,7 @@ import { Job } from "./jobs.ts";
 import { readStats, readWorkers } from "./queue_stats.ts";
 import { decodeJob, decodeResult, type Deserializer, type Serializer } from "./serializer.ts";
 import type { Store } from "./store.ts";
-import { checkOptions, checkSignal, nameProblem, show } from "./validation.ts";
+import { checkName, checkOptions, checkSignal, nameProblem, show } from "./validation.ts";
 import type { WorkerReading } from "./worker_records.ts";
 
 const logger = getLogger(["arq", "client"]);
@@ -286,7 +286,7 @@ export abstract class QueueInspection {
 
   #queueOf(method: string, options: QueueOptions): string {
     checkOptions(method, QUEUE_EXAMPLE, options, ["queueName"]);
-    checkQueueName(method, options.queueName);
+    checkName(`${method}: queueName`, options.queueName);
     const queueName = options.queueName ?? this.defaultQueueName;
     this.store.checkQueueName(queueName);
     return queueName;
@@ -305,17 +305,6 @@ function readable<T>(jobId: string, read: () => T): T | undefined {
   } catch (error) {
     logger.warn("job {jobId} is left out: {reason}", { jobId, reason: (error as Error).message });
   }
-}
-
-/**
- * Checks a queue's name, if there is one.
- *
- * @throws {TypeError} if it is no name.
- */
-export function checkQueueName(method: string, queueName: unknown): void {
-  const problem = queueName === undefined ? undefined : nameProblem(queueName);
-  if (problem === undefined) return;
-  throw new TypeError(`${method}: queueName ${problem}, got ${show(queueName)}`);
 }
 
 /**

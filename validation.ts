@@ -58,6 +58,16 @@ export function nameProblem(value: unknown): string | undefined {
 }
 
 /**
+ * Checks an id or a queue's name, if it is given; `what` is what errors call it.
+ *
+ * @throws {TypeError} if it is none.
+ */
+export function checkName(what: string, value: unknown): void {
+  const problem = value === undefined ? undefined : nameProblem(value);
+  if (problem !== undefined) throw new TypeError(`${what} ${problem}, got ${show(value)}`);
+}
+
+/**
  * Checks that `value` is an object with known keys only; `what` takes it, and `example` is one.
  *
  * @throws {TypeError} if it is none, or has a key that is not known.
