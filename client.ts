@@ -187,8 +187,8 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   /**
    * Enqueues many jobs in few round trips; the result has a job, or null for a taken id, for each.
    *
-   * All jobs are checked before any is sent. They travel in chunks of a hundred or more, of which
-   * all jobs are accepted or none.
+   * All jobs are checked before any is sent. They travel in chunks, of which all jobs are accepted
+   * or none.
    *
    * @example
    * ```ts
