@@ -100,12 +100,11 @@ const PAGES: ReadonlySet<string> = new Set<PageName>([
 const MAX_FORM_BYTES = 10_000;
 const ONE_YEAR_S = 31_536_000;
 const VERSIONS = { style: versionOf(STYLE), script: versionOf(SCRIPT) };
-const ASSETS: Readonly<Record<Exclude<AssetName, "live">, readonly [type: string, text: string]>> =
-  {
-    "style.css": ["text/css; charset=utf-8", STYLE],
-    "script.js": ["text/javascript; charset=utf-8", SCRIPT],
-    "icon.svg": ["image/svg+xml", ICON],
-  };
+const ASSETS: Readonly<Record<AssetName, readonly [type: string, text: string]>> = {
+  "style.css": ["text/css; charset=utf-8", STYLE],
+  "script.js": ["text/javascript; charset=utf-8", SCRIPT],
+  "icon.svg": ["image/svg+xml", ICON],
+};
 const POLICY = [
   "default-src 'none'",
   "style-src 'self'",
@@ -218,15 +217,15 @@ class Dashboard {
     if (url.pathname === this.#basePath && isGet) {
       return redirect(`${this.#basePath}/${url.search}`);
     }
-    if (name in ASSETS) return isGet ? asset(name as keyof typeof ASSETS, url) : notAllowed("GET");
+    if (name in ASSETS) return isGet ? asset(name as AssetName, url) : notAllowed();
     const queueName = url.searchParams.get("queue") || this.#arq.defaultQueueName;
     await usable(() => this.#arq.store.checkQueueName(queueName));
     if (name === "live") {
-      return request.method === "GET" ? this.#stream(queueName) : notAllowed("GET");
+      return request.method === "GET" ? this.#stream(queueName) : notAllowed();
     }
     if (isGet) return await this.#page(request, url, name as PageName, queueName);
     const actions = Object.hasOwn(ACTIONS, name) ? ACTIONS[name as keyof typeof ACTIONS] : {};
-    if (request.method !== "POST" || Object.keys(actions).length === 0) return notAllowed("GET");
+    if (request.method !== "POST" || Object.keys(actions).length === 0) return notAllowed();
     return await this.#change(request, url, name as PageName, actions, queueName);
   }
 
@@ -458,7 +457,7 @@ function document(request: Request, context: PageContext, page: Page, cookie?: s
   return new Response(body, { status: page.status ?? 200, headers });
 }
 
-function asset(name: keyof typeof ASSETS, { searchParams }: URL): Response {
+function asset(name: AssetName, { searchParams }: URL): Response {
   const [type, text] = ASSETS[name];
   const isVersioned = Object.values(VERSIONS).includes(searchParams.get("v") ?? "");
   const cache = isVersioned ? `private, max-age=${ONE_YEAR_S}, immutable` : "private, max-age=60";
@@ -471,10 +470,10 @@ function redirect(location: string): Response {
   return new Response(null, { status: 303, headers: { ...SAFETY, location } });
 }
 
-function notAllowed(allow: string): Response {
+function notAllowed(): Response {
   return new Response("This method is not allowed here\n", {
     status: 405,
-    headers: { ...SAFETY, allow, "content-type": "text/plain; charset=utf-8" },
+    headers: { ...SAFETY, allow: "GET", "content-type": "text/plain; charset=utf-8" },
   });
 }
 

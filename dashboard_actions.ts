@@ -3,9 +3,9 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import type { ArqClient } from "./client.ts";
 import { type Content, html } from "./dashboard_html.ts";
-import type { QueueOptions, RetryJobsOptions } from "./inspection.ts";
-import type { Job } from "./jobs.ts";
+import type { RetryJobsOptions } from "./inspection.ts";
 import { pluralText } from "./quantities.ts";
 import { isTimeout } from "./sleep.ts";
 import { isCount } from "./validation.ts";
@@ -18,20 +18,10 @@ const RETRY_ALL_MS = 20_000;
 const logger = getLogger(["arq", "dashboard"]);
 
 /** What buttons need of a client. */
-export interface Steering {
-  /** A handle on a job. */
-  job(jobId: string, options: QueueOptions): Job;
-  /** Enqueues a failure again. */
-  retryJob(jobId: string, options: QueueOptions): Promise<unknown>;
-  /** Enqueues failures again. */
-  retryJobs(options: RetryJobsOptions): Promise<number>;
-  /** Removes a job that waits or has ended. */
-  removeJob(jobId: string, options: QueueOptions): Promise<boolean>;
-  /** Has workers claim nothing. */
-  pause(queueName: string): Promise<void>;
-  /** Ends that. */
-  resume(queueName: string): Promise<void>;
-}
+export type Steering = Pick<
+  ArqClient,
+  "job" | "retryJob" | "retryJobs" | "removeJob" | "pause" | "resume"
+>;
 
 /** What an action is about. */
 export interface Target {

@@ -2,6 +2,7 @@
  * The list of jobs: by status, with filters, search and pages.
  * @module
  */
+import type { ArqClient } from "./client.ts";
 import { Address, type Content, FieldValue, type Html, html } from "./dashboard_html.ts";
 import {
   column,
@@ -16,7 +17,7 @@ import {
   timeAgo,
 } from "./dashboard_layout.ts";
 import { displayText, displayValue } from "./display.ts";
-import type { JobFilter, JobPage, JobView, JobViewStatus, QueueStats } from "./inspection.ts";
+import type { JobPage, JobView, JobViewStatus, QueueStats } from "./inspection.ts";
 import { countText, durationText, pluralText } from "./quantities.ts";
 
 const PAGE_SIZE = 50;
@@ -50,14 +51,6 @@ export interface Listing extends JobPage {
   readonly looked: number | undefined;
 }
 
-/** What the list needs of a client. */
-export interface JobSource {
-  /** Lists jobs. */
-  jobs(filter: JobFilter): Promise<JobPage>;
-  /** One job. */
-  jobView(jobId: string, options: { readonly queueName: string }): Promise<JobView | null>;
-}
-
 /** Reads the query of an address; what nobody can have chosen is left out. */
 export function readJobsQuery(query: URLSearchParams): JobsQuery {
   const text = (key: string) => query.get(key)?.trim() || undefined;
@@ -85,7 +78,7 @@ export function sinceOf({ since }: JobsQuery, now: Date): Date | undefined {
  * what the list shows of the jobs that fit them.
  */
 export async function listJobs(
-  source: JobSource,
+  arq: Pick<ArqClient, "jobs" | "jobView">,
   queueName: string,
   query: JobsQuery,
   now: Date,
@@ -93,15 +86,15 @@ export async function listJobs(
   const { status, functionName, search, cursor } = query;
   const filter = { queueName, status, functionName, since: sinceOf(query, now) };
   if (search === undefined) {
-    return { ...await source.jobs({ ...filter, cursor, limit: PAGE_SIZE }), looked: undefined };
+    return { ...await arq.jobs({ ...filter, cursor, limit: PAGE_SIZE }), looked: undefined };
   }
-  const named = cursor === undefined ? await source.jobView(search, { queueName }) : null;
+  const named = cursor === undefined ? await arq.jobView(search, { queueName }) : null;
   const found = new Map(named ? [[named.jobId, named]] : []);
   let looked = 0;
   let page: JobPage = { jobs: [], cursor };
   let pages = 0;
   do {
-    page = await source.jobs({ ...filter, cursor: page.cursor, limit: SEARCH_PAGE_SIZE });
+    page = await arq.jobs({ ...filter, cursor: page.cursor, limit: SEARCH_PAGE_SIZE });
     pages++;
     looked += page.jobs.length;
     for (const job of page.jobs) if (contains(job, search)) found.set(job.jobId, job);

@@ -8,8 +8,8 @@ import { distanceText, timeText } from "./quantities.ts";
 
 /** The pages, by their path below the dashboard's own; "" is the overview. */
 export type PageName = "" | "minutes" | "jobs" | "job" | "workers" | "cron";
-/** What is served besides pages. */
-export type AssetName = "live" | "style.css" | "script.js" | "icon.svg";
+/** The files that are served besides pages. */
+export type AssetName = "style.css" | "script.js" | "icon.svg";
 
 /** What a link's query may have, besides the queue. */
 export type Query = Readonly<Record<string, string | undefined>>;
