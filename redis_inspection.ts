@@ -12,13 +12,16 @@ import { inspectionScripts, SORTED_AT_A_TIME } from "./redis_inspection_scripts.
 import { MOST_COMPLETE, type Script } from "./redis_prelude.ts";
 import type {
   Counts,
+  FailureCount,
   JobState,
   ListedJob,
   ListPage,
+  LiveWorker,
   PageQuery,
   QueueNumbers,
   Removal,
   Retrial,
+  SeenJob,
   StoreInspection,
   WorkerReport,
 } from "./store_inspection.ts";
@@ -83,10 +86,7 @@ export class RedisInspection implements StoreInspection {
     }
   }
 
-  async view(
-    queueName: string,
-    jobId: string,
-  ): Promise<JobState & { readonly score: number | undefined; readonly now: number }> {
+  async view(queueName: string, jobId: string): Promise<SeenJob> {
     const reply = await this.#run(inspectionScripts.view, queueName, () => [jobId]);
     const [now, score, ...state] = list(reply);
     return {
@@ -96,10 +96,7 @@ export class RedisInspection implements StoreInspection {
     };
   }
 
-  async countFailed(
-    queueName: string,
-    since: number | undefined,
-  ): Promise<{ readonly count: number; readonly now: number }> {
+  async countFailed(queueName: string, since: number | undefined): Promise<FailureCount> {
     const args = [since === undefined ? "-inf" : String(since)];
     const reply = list(await this.#run(inspectionScripts.countFailed, queueName, () => args));
     return { count: number(reply[0]), now: number(reply[1]) };
@@ -149,9 +146,7 @@ export class RedisInspection implements StoreInspection {
     };
   }
 
-  async workers(
-    queueName: string,
-  ): Promise<readonly { readonly workerId: string; readonly record: string }[]> {
+  async workers(queueName: string): Promise<readonly LiveWorker[]> {
     const reply = list(await this.#run(inspectionScripts.workers, queueName, () => []));
     return reply.map((entry) => {
       const [workerId, record] = list(entry);

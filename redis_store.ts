@@ -46,6 +46,7 @@ import { scripts } from "./redis_scripts.ts";
 import type { Script } from "./redis_prelude.ts";
 import type { RedisTarget } from "./redis_settings.ts";
 import type {
+  AbortReply,
   ClaimReply,
   Finish,
   FinishListener,
@@ -277,10 +278,9 @@ export class RedisStore implements Store {
     jobId: string,
     record: Uint8Array,
     keepMs: number,
-  ): Promise<"aborted" | "asked" | "not_found"> {
+  ): Promise<AbortReply> {
     const args = [jobId, bytes(record), String(keepMs)];
-    const reply = text(await this.#run(scripts.abort, queueName, () => args));
-    return reply as "aborted" | "asked" | "not_found";
+    return text(await this.#run(scripts.abort, queueName, () => args)) as AbortReply;
   }
 
   async findAborts(jobIds: readonly string[]): Promise<ReadonlySet<string>> {

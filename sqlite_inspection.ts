@@ -8,14 +8,17 @@ import type { EndRow, WaitingRow } from "./sqlite_inspection_statements.ts";
 import { idOf, storedId } from "./sqlite_statements.ts";
 import type {
   Counts,
+  FailureCount,
   JobList,
   JobState,
   ListedJob,
   ListPage,
+  LiveWorker,
   PageQuery,
   QueueNumbers,
   Removal,
   Retrial,
+  SeenJob,
   StoreInspection,
   WorkerReport,
 } from "./store_inspection.ts";
@@ -58,17 +61,11 @@ export class SqliteInspection implements StoreInspection {
     return await this.#read(queueName, (scope) => page(scope, query, after));
   }
 
-  view(
-    queueName: string,
-    jobId: string,
-  ): Promise<JobState & { readonly score: number | undefined; readonly now: number }> {
+  view(queueName: string, jobId: string): Promise<SeenJob> {
     return this.#read(queueName, (scope) => view(scope, storedId(jobId)));
   }
 
-  countFailed(
-    queueName: string,
-    since: number | undefined = 0,
-  ): Promise<{ readonly count: number; readonly now: number }> {
+  countFailed(queueName: string, since: number | undefined = 0): Promise<FailureCount> {
     return this.#read(queueName, ({ sql, queue, now }) => {
       return { count: sql.countFailed.get(queue, since)?.count ?? 0, now };
     });
@@ -90,9 +87,7 @@ export class SqliteInspection implements StoreInspection {
     return this.#read(queueName, (scope) => readNumbers(scope, minutes));
   }
 
-  workers(
-    queueName: string,
-  ): Promise<readonly { readonly workerId: string; readonly record: string }[]> {
+  workers(queueName: string): Promise<readonly LiveWorker[]> {
     return this.#read(queueName, ({ sql, queue, now }) => {
       const rows = sql.listWorkers.all(queue, now);
       return rows.map(({ worker_id: workerId, record }) => ({ workerId, record }));
@@ -178,10 +173,7 @@ function endState({ now }: Scope, { expires_at, record }: EndRow): JobState | un
   return { payload: null, result: record, locked: false, starts: 0 };
 }
 
-function view(
-  { sql, space, queue, now }: Scope,
-  jobId: string,
-): JobState & { readonly score: number | undefined; readonly now: number } {
+function view({ sql, space, queue, now }: Scope, jobId: string): SeenJob {
   const row = sql.findJob.get(space, jobId);
   return {
     payload: row && sql.readPayload.get(row.job, now)?.payload || null,

@@ -7,6 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import { Buffer } from "node:buffer";
 import type {
+  AbortReply,
   Claim,
   ClaimReply,
   Finish,
@@ -280,7 +281,7 @@ export function abort(
   givenId: string,
   result: Uint8Array,
   keepMs: number,
-): "aborted" | "asked" | "not_found" {
+): AbortReply {
   const { sql, space, now } = scope;
   const jobId = storedId(givenId);
   const row = sql.findJob.get(space, jobId);

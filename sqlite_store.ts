@@ -28,6 +28,7 @@ import { sqliteAddress, type SqliteTarget } from "./sqlite_settings.ts";
 import { idOf, type NewsRow, storedId } from "./sqlite_statements.ts";
 import type { Clock } from "./sqlite_tidying.ts";
 import type {
+  AbortReply,
   Claim,
   ClaimReply,
   Finish,
@@ -205,7 +206,7 @@ export class SqliteStore implements Store {
     jobId: string,
     record: Uint8Array,
     keepMs: number,
-  ): Promise<"aborted" | "asked" | "not_found"> {
+  ): Promise<AbortReply> {
     return this.#write(queueName, (scope) => abort(scope, jobId, record, keepMs));
   }
 

@@ -98,6 +98,9 @@ export interface GiveBack {
 /** What became of a finish or give-back: `refused` means that the lease was lost meanwhile. */
 export type Settled = "done" | "refused" | "expires_first";
 
+/** What became of a wish to abort: a worker that runs the job was `asked`, and heeds it soon. */
+export type AbortReply = "aborted" | "asked" | "not_found";
+
 /** What a store knows of one job, read in one step. */
 export interface JobSnapshot {
   /** The encoded result, once the job is complete. */
@@ -283,7 +286,7 @@ export interface Store extends AsyncDisposable {
     jobId: string,
     record: Uint8Array,
     keepMs: number,
-  ): Promise<"aborted" | "asked" | "not_found">;
+  ): Promise<AbortReply>;
   /** Those of the jobs whose abort was asked for. */
   findAborts(jobIds: readonly string[]): Promise<ReadonlySet<string>>;
 

@@ -38,6 +38,14 @@ export interface JobState {
   readonly starts: number;
 }
 
+/** What a store knows of one job at a moment. */
+export interface SeenJob extends JobState {
+  /** The due time in the queue, or the lease's end while it runs; undefined if it is not there. */
+  readonly score: number | undefined;
+  /** The store's time, epoch milliseconds. */
+  readonly now: number;
+}
+
 /** One job of a list. */
 export interface ListedJob extends JobState {
   /** The job's id. */
@@ -66,6 +74,14 @@ export interface Retrial {
   readonly payload: Uint8Array;
 }
 
+/** How many failures were noted. */
+export interface FailureCount {
+  /** How many. */
+  readonly count: number;
+  /** The store's time, epoch milliseconds. */
+  readonly now: number;
+}
+
 /** Counts by name; the names are the business of whoever counts. */
 export type Counts = ReadonlyMap<string, number>;
 
@@ -84,6 +100,9 @@ export interface WorkerReport {
   /** What is to be added to the counts of all times. */
   readonly totals: Counts;
 }
+
+/** What a live worker has told of itself last. */
+export type LiveWorker = Pick<WorkerReport, "workerId" | "record">;
 
 /** The numbers of a queue. */
 export interface QueueNumbers {
@@ -117,16 +136,10 @@ export interface StoreInspection {
    * @throws {RangeError} if `after` is no position.
    */
   page(queueName: string, query: PageQuery): Promise<ListPage>;
-  /** Reads one job; its score is the due time in this queue, or the lease's end while it runs. */
-  view(
-    queueName: string,
-    jobId: string,
-  ): Promise<JobState & { readonly score: number | undefined; readonly now: number }>;
-  /** How many failures were noted since a time, and the store's time. */
-  countFailed(
-    queueName: string,
-    since: number | undefined,
-  ): Promise<{ readonly count: number; readonly now: number }>;
+  /** Reads one job. */
+  view(queueName: string, jobId: string): Promise<SeenJob>;
+  /** How many failures were noted since a time. */
+  countFailed(queueName: string, since: number | undefined): Promise<FailureCount>;
   /**
    * Enqueues failed jobs again in place of their results, under their ids, due at once and to be
    * started within `extraMs`; false where the result is another by now or the id is in use.
@@ -137,9 +150,7 @@ export interface StoreInspection {
   /** Reads the numbers of a queue and the counts of the last minutes, this one included. */
   numbers(queueName: string, minutes: number): Promise<QueueNumbers>;
   /** What the live workers of a queue have told of themselves. */
-  workers(
-    queueName: string,
-  ): Promise<readonly { readonly workerId: string; readonly record: string }[]>;
+  workers(queueName: string): Promise<readonly LiveWorker[]>;
   /** The queues of the prefix that were used in the last days. */
   queueNames(): Promise<readonly string[]>;
 }

@@ -7,7 +7,7 @@ import process from "node:process";
 import type { CronScheduler } from "./cron_scheduler.ts";
 import type { JobLoop } from "./job_loop.ts";
 import { isGranted } from "./permissions.ts";
-import type { Counts } from "./store_inspection.ts";
+import type { WorkerReport } from "./store_inspection.ts";
 import { log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 import type { WorkerRecord } from "./worker_records.ts";
@@ -23,11 +23,7 @@ const LAST_ATTEMPTS = 4;
 const MOST_RUNNING = 100;
 
 /** Counts under way to the store; the id keeps them from being added twice. */
-interface Batch {
-  readonly reportId: string;
-  readonly minute: Counts;
-  readonly totals: Counts;
-}
+type Batch = Pick<WorkerReport, "reportId" | "minute" | "totals">;
 
 const NOTHING: Batch = { reportId: "", minute: new Map(), totals: new Map() };
 

@@ -1,5 +1,5 @@
 /** What a store does, said as simply as possible: the model that random sequences are held against. */
-import type { Settled } from "../store.ts";
+import type { AbortReply, Settled } from "../store.ts";
 
 /** A queue entry becomes due so long after its lock has ended. */
 const LOCK_GAP_MS = 5;
@@ -148,7 +148,7 @@ export class StoreModel {
     return lost.length;
   }
 
-  abort(jobId: string, record: string, keepMs: number): "aborted" | "asked" | "not_found" {
+  abort(jobId: string, record: string, keepMs: number): AbortReply {
     const job = this.jobs.get(jobId);
     if (!job || (!this.hasPayload(job) && !this.isLocked(job))) return "not_found";
     if (this.isLocked(job)) {
