@@ -377,18 +377,6 @@ function tell(
   news.push({ seq, space, job_id: jobId, at: now, kind, starts, number, value });
 }
 
-/** Removes up to `limit` rows of each kind that have expired, results and news `before` then; tells whether there may be more. */
-export function sweep(sql: Statements, now: number, before: number, limit: number): boolean {
-  const payloads = Number(sql.sweepPayloads.run(now, limit).changes);
-  const results = Number(sql.sweepResults.run(before, limit).changes);
-  const progress = Number(sql.sweepProgress.run(now, limit).changes);
-  const news = Number(sql.sweepNews.run(before, limit).changes);
-  sql.sweepLocks.run(now);
-  sql.sweepWorkers.run(now);
-  sql.sweepHealth.run(now);
-  return [payloads, results, progress, news].includes(limit);
-}
-
 function record(
   scope: Scope,
   jobId: string,

@@ -13,8 +13,8 @@ import {
   openSqlite,
   unusable,
 } from "./sqlite_schema.ts";
-import { prepareStatements, type Statements } from "./sqlite_statements.ts";
-import { atomically, type Clock, Tidying } from "./sqlite_tidying.ts";
+import { atomically, prepareStatements, type Statements } from "./sqlite_statements.ts";
+import { type Clock, Tidying } from "./sqlite_tidying.ts";
 
 /** Work is done for this long, then the event loop gets its turn. */
 const SLICE_MS = 1;

@@ -418,6 +418,23 @@ export function prepareStatements(database: DatabaseSync): Statements {
   return Object.fromEntries(prepared) as Statements;
 }
 
+/** Does `work` in a transaction: all of it, or on an error none. */
+export function atomically<T>(
+  { sql, database }: { readonly sql: Statements; readonly database: DatabaseSync },
+  mayWrite: boolean,
+  work: () => T,
+): T {
+  (mayWrite ? sql.begin : sql.beginReading).run();
+  try {
+    const result = work();
+    sql.commit.run();
+    return result;
+  } catch (error) {
+    if (database.isTransaction) sql.rollback.run();
+    throw error;
+  }
+}
+
 // Deno cuts a text that is read at its first NUL, so none is stored.
 const NUL = "\0";
 const ESCAPE = "\u0001";

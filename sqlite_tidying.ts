@@ -4,8 +4,7 @@
  * @module
  */
 import type { DatabaseSync } from "node:sqlite";
-import { sweep } from "./sqlite_operations.ts";
-import type { LogState, Statements } from "./sqlite_statements.ts";
+import { atomically, type LogState, type Statements } from "./sqlite_statements.ts";
 
 /** Tells the time, epoch milliseconds. */
 export type Clock = () => number;
@@ -74,7 +73,7 @@ export class Tidying {
     const before = now - RESULT_GRACE_MS;
     const connection = { sql: this.#sql, database: this.#database };
     if (this.#sql.hasExpired.get(now, before)?.found === 1) {
-      return atomically(connection, true, () => sweep(this.#sql, now, before, SWEEP_ROWS));
+      return atomically(connection, true, () => sweep(this.#sql, now, before));
     }
     const free = this.#sql.freePages.get()?.freelist_count ?? 0;
     if (free < SPARE_PAGES) return false;
@@ -85,24 +84,21 @@ export class Tidying {
   }
 }
 
+/** Removes some rows of each kind that have expired, results and news `before` then; tells if there may be more. */
+function sweep(sql: Statements, now: number, before: number): boolean {
+  const swept = [
+    sql.sweepPayloads.run(now, SWEEP_ROWS),
+    sql.sweepResults.run(before, SWEEP_ROWS),
+    sql.sweepProgress.run(now, SWEEP_ROWS),
+    sql.sweepNews.run(before, SWEEP_ROWS),
+  ];
+  sql.sweepLocks.run(now);
+  sql.sweepWorkers.run(now);
+  sql.sweepHealth.run(now);
+  return swept.some(({ changes }) => Number(changes) === SWEEP_ROWS);
+}
+
 /** How many pages stand in the log alone. */
 function unsavedPages(state: LogState | undefined): number {
   return state ? Math.max(0, state.log - state.checkpointed) : 0;
-}
-
-/** Does `work` in a transaction: all of it, or on an error none. */
-export function atomically<T>(
-  { sql, database }: { readonly sql: Statements; readonly database: DatabaseSync },
-  mayWrite: boolean,
-  work: () => T,
-): T {
-  (mayWrite ? sql.begin : sql.beginReading).run();
-  try {
-    const result = work();
-    sql.commit.run();
-    return result;
-  } catch (error) {
-    if (database.isTransaction) sql.rollback.run();
-    throw error;
-  }
 }
