@@ -156,7 +156,10 @@ function reportError(error: unknown): number {
   const details = error instanceof UsageError ? error.details : [];
   const isExpected = error instanceof UsageError || error instanceof ArqError || isTimeout(error);
   const stack = report.isVerbose ? stackOf(error instanceof UsageError ? error.cause : error) : [];
-  reportFailure(report, isExpected ? headOf(error) : describe(error), [...details, ...stack]);
+  reportFailure(report.format, isExpected ? headOf(error) : describe(error), [
+    ...details,
+    ...stack,
+  ]);
   return exitCodeOf(error);
 }
 
@@ -268,7 +271,7 @@ function threadHost(hasColours: boolean): Host {
 function endOnUncaught(): void {
   const endFor = (what: string) => (error: unknown) => {
     const stack = report.isVerbose ? stackOf(error) : [];
-    reportFailure(report, `it ends because of an ${what}: ${describe(error)}`, stack);
+    reportFailure(report.format, `it ends because of an ${what}: ${describe(error)}`, stack);
     ending.onError(what);
   };
   process.on("uncaughtException", endFor("uncaught exception"));

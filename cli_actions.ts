@@ -121,7 +121,7 @@ async function enqueueAndWait(op: Operation, enqueueing: Enqueueing): Promise<nu
     await out.lines(wholeText(result).split("\n"));
   } else {
     const [head = "", ...more] = wholeText(result).split("\n");
-    reportFailure({ format: "pretty" }, `job ${displayText(jobId)} failed: ${head}`, more);
+    reportFailure("pretty", `job ${displayText(jobId)} failed: ${head}`, more);
   }
   return success ? EXIT.done : EXIT.jobFailed;
 }
@@ -258,7 +258,7 @@ async function forEachJob(
       const { message } = error as Error;
       const head = isUnreadable ? `Job ${displayText(jobId)}: ` : "";
       if (out.isJson) await out.json({ jobId, [done]: false, problem: message });
-      else reportFailure({ format: "pretty" }, head + message);
+      else reportFailure("pretty", head + message);
       highest = Math.max(highest, code);
     }
   }

@@ -14,7 +14,7 @@ export type LogFormat = "pretty" | "json";
 
 /** How the log is to look. */
 export interface LogStyle {
-  /** @default "pretty" */
+  /** For whom. */
   readonly format: LogFormat;
   /** Whether debug lines are shown. */
   readonly isVerbose: boolean;
@@ -60,13 +60,13 @@ export function hideSecrets(text: string): string {
 
 /** Says on standard error why a command failed: one line, and what there is more on lines of its own. */
 export function reportFailure(
-  style: Pick<LogStyle, "format">,
+  format: LogFormat,
   message: string,
   details: readonly string[] = [],
 ): void {
   const text = hideSecrets(message);
   const more = details.map(hideSecrets);
-  if (style.format === "pretty") {
+  if (format === "pretty") {
     return console.error(
       [`arq: ${oneLine(text)}`, ...more.map((line) => `  ${oneLine(line)}`)].join("\n"),
     );

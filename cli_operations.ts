@@ -107,7 +107,7 @@ export async function look(
       await out.picture(draw);
     } catch (error) {
       if (!(error instanceof QueueConnectionError)) throw error;
-      reportFailure({ format: out.isJson ? "json" : "pretty" }, error.message);
+      reportFailure(out.isJson ? "json" : "pretty", error.message);
     }
   }
   return EXIT.done;

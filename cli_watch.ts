@@ -111,7 +111,7 @@ class WorkerThread {
     const { promise: loaded, resolve } = Promise.withResolvers<boolean>();
     this.loaded = loaded;
     this.#thread.on("message", () => resolve(true));
-    this.#thread.on("error", (error) => reportFailure({ format: "pretty" }, String(error)));
+    this.#thread.on("error", (error) => reportFailure("pretty", String(error)));
     this.exited = new Promise((exit) => this.#thread.on("exit", exit));
     void this.exited.then((code) => {
       resolve(false);
