@@ -17,7 +17,7 @@ import { Cron } from "croner";
 import { type Duration, durationMs, instantMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
-import { checkKeys, isCount, show } from "./validation.ts";
+import { checkKeys, isCount, isTimeZone, show } from "./validation.ts";
 
 /** A weekday as in a cron string, or as Python's arq spells it. */
 export type WeekdayName =
@@ -293,13 +293,9 @@ function checkPattern(pattern: unknown): string {
 }
 
 function checkTimezone(timezone: string | undefined): string | undefined {
-  try {
-    new Intl.DateTimeFormat("en", { timeZone: timezone });
-    return timezone;
-  } catch (cause) {
-    const rule = 'timezone must be an IANA name such as "Europe/London"';
-    throw new RangeError(`${rule}, got ${show(timezone)}`, { cause });
-  }
+  if (timezone === undefined || isTimeZone(timezone)) return timezone;
+  const rule = 'timezone must be an IANA name such as "Europe/London"';
+  throw new RangeError(`${rule}, got ${show(timezone)}`);
 }
 
 function checkField(field: FieldName, value: unknown): number[] {

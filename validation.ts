@@ -50,6 +50,16 @@ export function isCount(value: unknown, min = 1): value is number {
   return Number.isSafeInteger(value) && value as number >= min;
 }
 
+/** Whether `value` is the IANA name of a time zone. */
+export function isTimeZone(value: unknown): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: value as string });
+    return typeof value === "string";
+  } catch {
+    return false;
+  }
+}
+
 /** What is wrong with an id or a queue's name; undefined if nothing is. */
 export function nameProblem(value: unknown): string | undefined {
   if (typeof value !== "string" || value === "") return "must be a text that is not empty";

@@ -10,7 +10,7 @@ import { CONTEXT_FIELDS, type JobContext, type JobMeta, type JobOutcome } from "
 import { DEFAULT_CONNECTION } from "./pool_options.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import { checkKeys, isCount, isOptions, nameProblem, show } from "./validation.ts";
+import { checkKeys, isCount, isOptions, isTimeZone, nameProblem, show } from "./validation.ts";
 import {
   isCronJob,
   keepMs,
@@ -351,15 +351,6 @@ function hooksOf(settings: WorkerSettings<never>): Hooks {
     return [name, typeof hook === "function" ? hook.bind(settings) : undefined];
   });
   return Object.fromEntries(bound);
-}
-
-function isTimeZone(value: unknown): boolean {
-  try {
-    new Intl.DateTimeFormat("en", { timeZone: value as string });
-    return typeof value === "string";
-  } catch {
-    return false;
-  }
 }
 
 function clientOf(settings: WorkerSettings<never>): ArqClient {
