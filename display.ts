@@ -230,8 +230,7 @@ export function displayJson(value: unknown): string {
   });
 }
 
-/** What JSON has no words for, as it is shown in JSON; for `JSON.stringify`. */
-export function jsonValue(_key: string, value: unknown): unknown {
+function jsonValue(_key: string, value: unknown): unknown {
   if (typeof value === "bigint") return String(value);
   if (typeof value === "number") return Number.isFinite(value) ? value : String(value);
   if (typeof value !== "object" || value === null) return value;

@@ -2,8 +2,7 @@
  * Listing jobs page by page.
  * @module
  */
-import type { Instant } from "./duration.ts";
-import { instantMs } from "./duration.ts";
+import { type Instant, instantMs } from "./duration.ts";
 import type { JobFilter, JobPage, JobView } from "./inspection.ts";
 import { endedView, waitingView } from "./job_views.ts";
 import type { JobSource } from "./jobs.ts";

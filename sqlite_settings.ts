@@ -20,15 +20,10 @@ export interface SqliteTarget {
   readonly timeoutMs: number;
 }
 
-/** What a connection string says. */
-export interface ParsedSqliteUrl {
-  /** The file's absolute path, or `:memory:`. */
-  readonly path: string;
-  /** The `prefix` of its query. */
+/** What a connection string says, which need not name a prefix. */
+export type ParsedSqliteUrl = Omit<SqliteTarget, "prefix"> & {
   readonly prefix: string | undefined;
-  /** The `timeout` of its query, or its default. */
-  readonly timeoutMs: number;
-}
+};
 
 const SCHEME = /^sqlite:/i;
 const QUERY_KEYS = ["prefix", "timeout"];
