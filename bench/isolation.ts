@@ -6,7 +6,7 @@
  */
 import { type ArqClient, createPool, func, Worker } from "../mod.ts";
 import { forEachConcurrently } from "./contender.ts";
-import { print, quantile, QUICK } from "./figures.ts";
+import { pause, print, quantile, QUICK } from "./figures.ts";
 import type { add, spin } from "./isolated.ts";
 
 const CORES = navigator.hardwareConcurrency;
@@ -50,7 +50,7 @@ async function measureShortJobs(arq: Client): Promise<number> {
     const startedAt = performance.now();
     const ended = arq.call("plain", [i, i]).then(() => times.push(performance.now() - startedAt));
     underWay.push(ended);
-    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    await pause(PAUSE_MS);
   }
   await Promise.all(underWay);
   return quantile(times, 0.99);
@@ -66,8 +66,8 @@ const alone = await measureShortJobs(arq);
 const spinning = await arq.enqueueJobs(
   Array.from({ length: CORES }, () => ({ name: "spin" as const, args: [] as const })),
 );
-while (worker.jobsOngoing < CORES) await new Promise((resolve) => setTimeout(resolve, 10));
-await new Promise((resolve) => setTimeout(resolve, 1_000)); // the processes have started
+while (worker.jobsOngoing < CORES) await pause(10);
+await pause(1_000); // the processes have started
 const beside = await measureShortJobs(arq);
 for (const job of spinning) await job.abort();
 await worker.close();

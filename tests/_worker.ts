@@ -8,9 +8,11 @@
 import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import { type ArqClient, createPool, type PoolOptions } from "../client.ts";
+import { untilAborted } from "../sleep.ts";
 import type { Lease } from "../store.ts";
 import { Worker, type WorkerSettings } from "../worker.ts";
 import { type Backend, type Key, redisBackend, sqliteBackends } from "./_backends.ts";
+import { eventually } from "./_helpers.ts";
 import { randomPrefix } from "./_redis.ts";
 
 const DEADLINE_MS = 15_000;
@@ -198,23 +200,11 @@ export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
 ): Promise<void> {
-  const deadline = performance.now() + DEADLINE_MS;
-  while (!await condition()) {
-    if (performance.now() > deadline) assert.fail(`Waited in vain: ${what}`);
-    await pause(5);
-  }
+  await eventually(condition, what, DEADLINE_MS);
 }
 
-/** Waits; for jobs that take time, not for tests to wait. */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    }, { once: true });
-  });
-}
+/** For jobs that take time, not for tests to wait. */
+export { sleep as pause } from "../sleep.ts";
 
 /** A promise that a job waits at, and that tells when jobs have come there. */
 export class Gate {
@@ -229,11 +219,7 @@ export class Gate {
   /** Waits until the gate opens; rejects when the signal aborts. */
   async pass(signal?: AbortSignal): Promise<void> {
     this.#arrived++;
-    if (!signal) return await this.#open.promise;
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    if (signal.aborted) throw signal.reason;
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    await Promise.race([this.#open.promise, aborted]);
+    await untilAborted(this.#open.promise, signal);
   }
 
   /** Resolves when `count` have come. */
