@@ -2,17 +2,13 @@
  * From what a command line says about the store to a client on it.
  * @module
  */
+import process from "node:process";
 import { type Arguments, type OptionSpec, UsageError } from "./cli_arguments.ts";
-import {
-  loadSettings,
-  locateExport,
-  readVariable,
-  secretProblem,
-  withOverrides,
-} from "./cli_settings.ts";
+import { loadSettings, locateExport, withOverrides } from "./cli_settings.ts";
 import { type ArqClient, createPool } from "./client.ts";
 import { SettingsError } from "./errors.ts";
 import { openStore } from "./open_store.ts";
+import { isGranted } from "./permissions.ts";
 import { DEFAULT_CONNECTION } from "./pool_options.ts";
 import { Worker } from "./worker.ts";
 import type { WorkerSettings } from "./worker_settings.ts";
@@ -105,6 +101,11 @@ export function readUrl(args: Arguments): string | undefined {
   return url;
 }
 
+/** A variable of the environment, where it may be read and is not empty. */
+function readVariable(variable: string): string | undefined {
+  return isGranted("env", { variable }) ? process.env[variable] || undefined : undefined;
+}
+
 function checkUrl(option: string, url: string): void {
   const problem = secretProblem(url);
   if (problem !== undefined) throw new UsageError(`${option}: ${problem}`);
@@ -137,4 +138,18 @@ function checkQueues(url: string, prefix?: string, named?: string): void {
 export function checkSecret({ connection }: WorkerSettings): void {
   const problem = typeof connection === "string" ? secretProblem(connection) : undefined;
   if (problem !== undefined) throw new UsageError(`connection: ${problem}`);
+}
+
+/**
+ * What is wrong with user name or password of a connection string. Such a string is not passed on:
+ * a part of the password would be taken for the host and appear in messages.
+ */
+export function secretProblem(dsn: string): string | undefined {
+  const [, rest] = /^rediss?(?:\+\w+)?:\/\/(.*)$/is.exec(dsn) ?? [];
+  if (rest === undefined || !rest.includes("@")) return undefined;
+  const [authority = ""] = rest.split(/[/?#]/);
+  const ats = authority.split("@").length - 1;
+  const isCutShort = ats === 0 && (/:(?!\d+$)/.test(authority) || /^[^?]*@/.test(rest));
+  if (ats < 2 && !isCutShort) return undefined;
+  return "user name and password must be percent-encoded: / as %2F, @ as %40, ? as %3F, # as %23";
 }

@@ -4,11 +4,9 @@
  * @module
  */
 import { dirname, resolve, sep } from "node:path";
-import process from "node:process";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { UsageError } from "./cli_arguments.ts";
-import { isGranted } from "./permissions.ts";
 import { nearest, show } from "./validation.ts";
 import { CONNECTION_ALIASES, SETTINGS_KEYS, type WorkerSettings } from "./worker_settings.ts";
 
@@ -186,14 +184,7 @@ export function missingPermission(message: string, url?: string): string | undef
   return `--allow-${kind}=${folder || target}`;
 }
 
-/** A variable of the environment, where it may be read and is not empty. */
-export function readVariable(variable: string): string | undefined {
-  return isGranted("env", { variable }) ? process.env[variable] || undefined : undefined;
-}
-
-/**
- * Replaces some of the settings. What the settings have from a class of their own stays.
- */
+/** Replaces some of the settings. What the settings have from a class of their own stays. */
 export function withOverrides(
   settings: WorkerSettings,
   overrides: Partial<WorkerSettings>,
@@ -204,18 +195,4 @@ export function withOverrides(
     settings,
     Object.fromEntries(given),
   );
-}
-
-/**
- * What is wrong with user name or password of a connection string. Such a string is not passed on:
- * a part of the password would be taken for the host and appear in messages.
- */
-export function secretProblem(dsn: string): string | undefined {
-  const [, rest] = /^rediss?(?:\+\w+)?:\/\/(.*)$/is.exec(dsn) ?? [];
-  if (rest === undefined || !rest.includes("@")) return undefined;
-  const [authority = ""] = rest.split(/[/?#]/);
-  const ats = authority.split("@").length - 1;
-  const isCutShort = ats === 0 && (/:(?!\d+$)/.test(authority) || /^[^?]*@/.test(rest));
-  if (ats < 2 && !isCutShort) return undefined;
-  return "user name and password must be percent-encoded: / as %2F, @ as %40, ? as %3F, # as %23";
 }

@@ -7,8 +7,9 @@ import { symlinkSync } from "node:fs";
 import { dirname, relative } from "node:path";
 import { describe, it } from "node:test";
 import { pathToFileURL } from "node:url";
+import { secretProblem } from "../cli_connection.ts";
 import { hideSecrets } from "../cli_log.ts";
-import { locateExport, missingPermission, secretProblem } from "../cli_settings.ts";
+import { locateExport, missingPermission } from "../cli_settings.ts";
 import {
   type CliEnd,
   IS_DENO,
