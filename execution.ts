@@ -130,14 +130,13 @@ function limitRetries(run: JobRun, settings: ResolvedSettings, outcome: JobOutco
   const isAgain = outcome.kind === "retry" || outcome.kind === "released";
   if (!isAgain) return outcome;
   if (!settings.retryJobs) {
-    const error = outcome.kind === "retry"
-      ? new JobExecutionFailed("It asked for a retry, but this worker retries no jobs", outcome)
-      : run.stopError();
-    return failure(error);
+    if (outcome.kind === "released") return failure(run.stopError());
+    const message = "It asked for a retry, but this worker retries no jobs";
+    return failure(new JobExecutionFailed(message, { cause: outcome.cause }));
   }
   const maxTries = run.fn?.maxTries ?? Infinity;
   if (outcome.kind === "retry" && run.jobTry - run.claim.handbacks >= maxTries) {
-    return failure(outOfTries(maxTries, outcome));
+    return failure(outOfTries(maxTries, outcome.cause));
   }
   return outcome;
 }
@@ -146,9 +145,9 @@ function failure(error: unknown): JobOutcome {
   return { kind: "failure", error };
 }
 
-function outOfTries(maxTries: number, options?: { readonly cause: unknown }): JobExecutionFailed {
-  const cause = options?.cause === undefined ? undefined : { cause: options.cause };
-  return new JobExecutionFailed(`max ${maxTries} tries exceeded`, cause);
+function outOfTries(maxTries: number, cause?: unknown): JobExecutionFailed {
+  const options = cause === undefined ? undefined : { cause };
+  return new JobExecutionFailed(`max ${maxTries} tries exceeded`, options);
 }
 
 /** Calls a hook; whatever it throws is logged and does no harm. */
