@@ -39,7 +39,6 @@ export class SqliteDatabase {
   readonly path: string;
   readonly signals: Signals;
   readonly #clock: Clock;
-  readonly #isShared: boolean;
   readonly #runner: SqliteRunner;
   readonly #spaces: Map<string, number> = new Map();
   readonly #queues: Map<string, number> = new Map();
@@ -49,10 +48,9 @@ export class SqliteDatabase {
   #version = 0;
 
   /** Use {@linkcode SqliteDatabase.acquire}. */
-  constructor(path: string, clock: Clock, isShared: boolean) {
+  constructor(path: string, clock: Clock) {
     this.path = path;
     this.#clock = clock;
-    this.#isShared = isShared;
     this.#runner = new SqliteRunner(path, clock, () => this.#forgetRooms());
     const logPath = path === MEMORY ? undefined : `${path}-wal`;
     this.signals = new Signals(logPath, () => this.#checkChanges());
@@ -61,8 +59,8 @@ export class SqliteDatabase {
   /** The process's one handle for a path; with a clock of its own a store gets its own handle. */
   static acquire(path: string, clock: Clock | undefined): SqliteDatabase {
     const known = clock ? undefined : shared.get(path);
-    const database = known ?? new SqliteDatabase(path, clock ?? Date.now, clock === undefined);
-    if (database.#isShared) shared.set(path, database);
+    const database = known ?? new SqliteDatabase(path, clock ?? Date.now);
+    if (!clock) shared.set(path, database);
     database.#users++;
     return database;
   }
@@ -70,7 +68,7 @@ export class SqliteDatabase {
   /** Closes the file once nobody uses it any more; what lives in memory is gone then. */
   release(): void {
     if (--this.#users > 0) return;
-    if (this.#isShared) shared.delete(this.path);
+    if (shared.get(this.path) === this) shared.delete(this.path);
     this.signals.close();
     this.#runner.close();
   }
