@@ -14,7 +14,7 @@ import {
   WATCH_OPTIONS,
 } from "./cli_operations.ts";
 import { readCount, readSince } from "./cli_quantities.ts";
-import type { Colour, Column } from "./cli_tables.ts";
+import { type Colour, type Column, ID_LIMIT, NAME_LIMIT, NOTHING } from "./cli_tables.ts";
 import type { JobFilter, JobView, JobViewStatus, WorkerView } from "./client.ts";
 import { displayText, displayValue } from "./display.ts";
 import { JobNotFound } from "./errors.ts";
@@ -22,13 +22,9 @@ import { progressOf, runningOn } from "./job_views.ts";
 import { countText, distanceText, durationText, timeText } from "./quantities.ts";
 import { nearest, show } from "./validation.ts";
 
-/** Ids are shown whole unless they are absurd. */
-const ID_LIMIT = 100;
-const NAME_LIMIT = 60;
 const VALUE_LIMIT = 120;
 /** What the page of one job shows of a value. */
 const WHOLE_LIMIT = 20_000;
-const NOTHING = "-";
 
 // jobs
 

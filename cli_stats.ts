@@ -13,7 +13,7 @@ import {
   WATCH_OPTIONS,
 } from "./cli_operations.ts";
 import { readDuration } from "./cli_quantities.ts";
-import { type Column, sparkline } from "./cli_tables.ts";
+import { type Column, ID_LIMIT, NAME_LIMIT, NOTHING, sparkline } from "./cli_tables.ts";
 import type {
   FunctionTotals,
   MinuteStats,
@@ -26,10 +26,6 @@ import { displayText } from "./display.ts";
 import { countText, durationText, memoryText } from "./quantities.ts";
 import { show } from "./validation.ts";
 
-/** Ids are shown whole unless they are absurd. */
-const ID_LIMIT = 100;
-const NAME_LIMIT = 60;
-const NOTHING = "-";
 const MINUTE_MS = 60_000;
 /** Bars of a plot. */
 const MOST_BARS = 60;

@@ -17,6 +17,12 @@ export function painted(colour: Colour, text: string): string {
   return styleText(colour, text, { validateStream: false });
 }
 
+/** Ids are shown whole in a table unless they are absurd. */
+export const ID_LIMIT = 100;
+export const NAME_LIMIT = 60;
+/** What stands where there is nothing. */
+export const NOTHING = "-";
+
 /** A column of a table of `Row`s. */
 export interface Column<Row> {
   /** What stands above it. */
