@@ -84,7 +84,7 @@ class Display {
     if (Array.isArray(value)) return this.#list("[", this.#items(value, depth), "]", depth);
     if (isTypedArray(value)) {
       return this.#list(
-        `${sizedName(value, value.length)} [`,
+        `${nameOf(value)}(${value.length}) [`,
         this.#items(value, depth),
         "]",
         depth,
@@ -195,10 +195,6 @@ function nameOf(value: object): string {
   return typeof constructor === "function" && constructor.name !== ""
     ? displayText(constructor.name, 60)
     : "Object";
-}
-
-function sizedName(value: object, size: number): string {
-  return `${nameOf(value)}(${size})`;
 }
 
 function isTypedArray(value: object): value is object & ArrayLike<number> & Iterable<number> {

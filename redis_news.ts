@@ -16,6 +16,12 @@ const NOTHING = new Uint8Array();
 /** So often it is tried whether the connection still hears; what is silent would wait for ever. */
 const TRIAL_MS = 5_000;
 
+/**
+ * What `ArqClient.call` gives its jobs: those of one client share a channel, which it keeps open for
+ * its next call. An @ in an id of the user's own means nothing.
+ */
+const CALL_ID = /^[0-9a-f]{12}@[0-9a-f]{32}$/;
+
 /** Called with what a message says of one job; without any field where messages may have been missed. */
 type Listener = (news: Uint8Array, fields: readonly string[]) => void;
 
@@ -53,7 +59,7 @@ export class RedisNews {
     isCall: boolean,
   ): Promise<AsyncDisposable> {
     const onNews: Listener = (record) => listener(record.length > 0 ? record : undefined);
-    const staysOpen = isCall && isShared(jobId);
+    const staysOpen = isCall && CALL_ID.test(jobId);
     return await this.#join(doneChannel(this.#prefix, jobId), jobId, onNews, staysOpen);
   }
 
@@ -150,14 +156,6 @@ export class RedisNews {
     const waiting = bags.flatMap((bag) => [...bag]);
     for (const { listener } of waiting) listener?.(NOTHING, []);
   }
-}
-
-/** What `ArqClient.call` gives its jobs; an @ in an id of the user's own means nothing. */
-const CALL_ID = /^[0-9a-f]{12}@[0-9a-f]{32}$/;
-
-/** Ids of one client's calls share a channel, which it keeps open for its next call. */
-function isShared(jobId: string): boolean {
-  return CALL_ID.test(jobId);
 }
 
 /** What a message is made of; the length of its id is the last thing before the first colon. */
