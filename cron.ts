@@ -340,6 +340,6 @@ function checkFuncOptions({ timeout, keepResult, maxTries }: FuncOptions): void 
   if (timeout !== undefined) durationMs("timeout", timeout, 1);
   if (keepResult !== undefined && keepResult !== "forever") durationMs("keepResult", keepResult);
   if (!isCount(maxTries)) {
-    throw new RangeError(`maxTries must be a whole number, 1 or more, got ${show(maxTries)}`);
+    throw new RangeError(`maxTries must be a whole number of 1 or more, got ${show(maxTries)}`);
   }
 }

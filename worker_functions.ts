@@ -139,7 +139,7 @@ function functionOptions(
   };
   const { timeout, keepResult, maxTries } = options;
   if (maxTries !== undefined && !isCount(maxTries)) {
-    problems.push(`maxTries must be 1 or more, got ${show(maxTries)}`);
+    problems.push(`maxTries must be a whole number of 1 or more, got ${show(maxTries)}`);
   }
   if (typeof fn === "string" && /^\.\.?\//.test(fn)) {
     problems.push(

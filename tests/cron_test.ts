@@ -213,7 +213,10 @@ describe("cron", () => {
   it("refuses options out of range", () => {
     const rangeError = (message: RegExp) => ({ name: "RangeError", message });
     assert.throws(() => cron(report, { maxTries: 0 }), rangeError(/^maxTries must be .* got 0$/));
-    assert.throws(() => cron(report, { maxTries: 1.5 }), rangeError(/^maxTries/));
+    assert.throws(
+      () => cron(report, { maxTries: 1.5 }),
+      rangeError(/^maxTries must be a whole number of 1 or more, got 1.5$/),
+    );
     assert.throws(() => cron(report, { timeout: 0 }), rangeError(/^timeout/));
     assert.throws(() => cron(report, { keepResult: -1 }), rangeError(/^keepResult/));
     assert.throws(() => cron(report, { jobId: "" }), /^TypeError: jobId must be a string/);

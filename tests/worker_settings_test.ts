@@ -151,7 +151,7 @@ describe("Worker settings", () => {
     assert.deepEqual(problemsOf({ functions: { a: func(noop, options) } }), [
       'functions.a: unknown option "timout"; did you mean "timeout"?',
       'functions.a: unknown option "xyz"; known: name, keepResult, timeout, maxTries, isolate',
-      "functions.a: maxTries must be 1 or more, got 0",
+      "functions.a: maxTries must be a whole number of 1 or more, got 0",
       "functions.a: keepResult must be 0 or more, got -1",
     ]);
   });
@@ -359,9 +359,9 @@ describe("Worker settings", () => {
         'functions.a: unknown option "timout"; did you mean "timeout"?',
       ],
       [
-        "tries of a function below 1",
-        { functions: { a: func(noop, { maxTries: 0 }) } },
-        "functions.a: maxTries must be 1 or more, got 0",
+        "tries of a function that are no whole number",
+        { functions: { a: func(noop, { maxTries: 1.5 }) } },
+        "functions.a: maxTries must be a whole number of 1 or more, got 1.5",
       ],
       [
         "a bad duration of a function",
