@@ -80,7 +80,8 @@ export {
   type JobStatus,
   type ResultOptions,
 } from "./jobs.ts";
-export type { CommandRetry, ExistingClient, RedisSettings } from "./redis_settings.ts";
+export type { ExistingClient } from "./redis_clients.ts";
+export type { CommandRetry, RedisSettings } from "./redis_settings.ts";
 export { deserialize, type Deserializer, serialize, type Serializer } from "./serializer.ts";
 export type * from "./typed_names.ts";
 export {

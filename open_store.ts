@@ -3,16 +3,15 @@
  * @module
  */
 import { SettingsError } from "./errors.ts";
-import { parseDsn } from "./redis_dsn.ts";
 import {
   type ExistingClient,
   existingClientKind,
-  makeClient,
+  makeRawClient,
   NO_SILENT_REPEATS,
   type RawClient,
-  type RedisSettings,
-  resolveRedisSettings,
-} from "./redis_settings.ts";
+} from "./redis_clients.ts";
+import { parseDsn } from "./redis_dsn.ts";
+import { type RedisSettings, resolveRedisSettings } from "./redis_settings.ts";
 import { RedisStore } from "./redis_store.ts";
 import { isSqliteUrl, parseSqliteUrl } from "./sqlite_settings.ts";
 import { SqliteStore } from "./sqlite_store.ts";
@@ -72,7 +71,7 @@ function redisStore(settings: RedisSettings, prefix: string | undefined): Store 
   const target = resolveRedisSettings(settings);
   return new RedisStore(
     target,
-    (reconnect) => makeClient(target, reconnect),
+    (reconnect) => makeRawClient(target, reconnect),
     prefix ?? DEFAULT_PREFIX,
   );
 }

@@ -3,7 +3,8 @@
  * @module
  */
 import type { Duration } from "./duration.ts";
-import type { ExistingClient, RedisSettings } from "./redis_settings.ts";
+import type { ExistingClient } from "./redis_clients.ts";
+import type { RedisSettings } from "./redis_settings.ts";
 import type { Deserializer, Serializer } from "./serializer.ts";
 import { checkName, checkOptions, checkSignal, show } from "./validation.ts";
 

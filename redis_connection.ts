@@ -9,6 +9,7 @@ import { Buffer } from "node:buffer";
 import { Deadlines } from "./deadlines.ts";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
 import { pluralText } from "./quantities.ts";
+import type { RawClient, Reconnect } from "./redis_clients.ts";
 import {
   firstWord,
   isFinal,
@@ -20,7 +21,7 @@ import {
   underlying,
 } from "./redis_errors.ts";
 import type { Script } from "./redis_prelude.ts";
-import type { RawClient, RedisTarget } from "./redis_settings.ts";
+import type { RedisTarget } from "./redis_settings.ts";
 import { checkTls } from "./redis_tls.ts";
 import { completeTracingChannels } from "./redis_tracing.ts";
 import { sleep } from "./sleep.ts";
@@ -48,9 +49,7 @@ const BYTES = { [RESP_TYPES.BLOB_STRING]: Buffer };
 const COMMAND_OPTIONS = { typeMapping: BYTES, timeout: undefined };
 
 /** Makes an unconnected client that asks `reconnect` what to do after a lost connection. */
-export type ClientFactory = (
-  reconnect: (retries: number, cause: Error) => number | Error,
-) => RawClient;
+export type ClientFactory = (reconnect: Reconnect) => RawClient;
 
 /** Who listens on a channel. */
 interface Subscription {

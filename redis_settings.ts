@@ -1,18 +1,7 @@
 /**
- * Where a Redis is and how to connect to it: settings, checked and turned into clients of
- * `@redis/client`.
+ * Where a Redis is and how to connect to it: settings, checked, with the defaults filled in.
  * @module
  */
-import { readFileSync } from "node:fs";
-import {
-  createClient,
-  createCluster,
-  createSentinel,
-  type RedisClientOptions,
-  type RedisFunctions,
-  type RedisModules,
-  type RedisScripts,
-} from "@redis/client";
 import { type Duration, durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
 import { checkKeys, isCount, isOptions, show } from "./validation.ts";
@@ -181,6 +170,9 @@ export function resolveRedisSettings(settings: RedisSettings): RedisTarget {
   return { ...target, tls: settings.ssl ? settings : undefined, address: addressOf(target) };
 }
 
+/** What is said of TLS. */
+export type TlsSettings = Pick<RedisSettings, typeof TLS_KEYS[number]>;
+
 type Rule = readonly [
   key: keyof RedisSettings,
   rule: string,
@@ -307,33 +299,6 @@ function isHostList(value: unknown): value is readonly (readonly [string, number
     );
 }
 
-type TlsSettings = Pick<RedisSettings, typeof TLS_KEYS[number]>;
-
-/** Reads the files that the settings name, when a client is made and not before. */
-export function tlsOptions(settings: TlsSettings): Readonly<Record<string, unknown>> {
-  const read = (key: "sslKeyfile" | "sslCertfile" | "sslCaCerts") => {
-    const path = settings[key];
-    if (path === undefined) return undefined;
-    try {
-      return readFileSync(path, "utf8");
-    } catch (error) {
-      const reason = (error as Error).message;
-      throw new SettingsError("Redis settings", [
-        `${key} must be a readable file, got ${show(path)}: ${reason}`,
-      ]);
-    }
-  };
-  const { sslCaData, sslCertReqs, sslCheckHostname } = settings;
-  const options = {
-    key: read("sslKeyfile"),
-    cert: read("sslCertfile"),
-    ca: sslCaData ?? read("sslCaCerts"),
-    rejectUnauthorized: sslCertReqs !== "none",
-    checkServerIdentity: sslCheckHostname === false ? () => undefined : undefined,
-  };
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-}
-
 function addressOf(
   target: Pick<RedisTarget, "kind" | "nodes" | "unixSocketPath" | "sentinelMaster">,
 ) {
@@ -342,99 +307,4 @@ function addressOf(
     `${host.includes(":") ? `[${host}]` : host}:${port}`
   ).join(",");
   return target.kind === "sentinel" ? `${nodes}/${target.sentinelMaster}` : nodes;
-}
-
-type ClientOptions = RedisClientOptions<RedisModules, RedisFunctions, RedisScripts, 2>;
-
-/**
- * A Sentinel's client sends a command again by itself when the connection was lost, and tells nobody.
- * Whoever sends it again must know, since it may have taken effect.
- */
-export const NO_SILENT_REPEATS = { maxCommandRediscovers: 0 } as const;
-
-/** A client of `@redis/client`, as far as this library uses one of any kind. */
-export interface RawClient {
-  readonly isOpen: boolean;
-  connect(): Promise<unknown>;
-  destroy(): unknown;
-  on(event: string, listener: (...args: unknown[]) => void): unknown;
-  subscribe(
-    channel: string,
-    listener: (message: Uint8Array) => void,
-    bufferMode: true,
-  ): Promise<unknown>;
-  unsubscribe(
-    channel: string,
-    listener: (message: Uint8Array) => void,
-    bufferMode: true,
-  ): Promise<unknown>;
-}
-
-/** Makes an unconnected client; `reconnect` decides about attempts, as in `@redis/client`. */
-export function makeClient(
-  target: RedisTarget,
-  reconnect: (retries: number, cause: Error) => number | Error,
-): RawClient {
-  const node = nodeOptions(target, reconnect);
-  const [first] = target.nodes;
-  if (target.kind === "sentinel") {
-    return createSentinel({
-      ...NO_SILENT_REPEATS,
-      name: target.sentinelMaster,
-      sentinelRootNodes: [...target.nodes],
-      nodeClientOptions: node,
-      sentinelClientOptions: {
-        ...node,
-        username: target.sentinelUsername,
-        password: target.sentinelPassword,
-        database: 0,
-      },
-    }) as unknown as RawClient;
-  }
-  if (target.kind === "cluster") {
-    const rootNodes = target.nodes.map(({ host, port }) => ({ socket: { host, port } }));
-    return createCluster({ rootNodes, defaults: node }) as unknown as RawClient;
-  }
-  const where = target.unixSocketPath === undefined ? first : { path: target.unixSocketPath };
-  return createClient({
-    ...node,
-    socket: { ...node.socket, ...where } as ClientOptions["socket"],
-  }) as unknown as RawClient;
-}
-
-function nodeOptions(
-  target: RedisTarget,
-  reconnect: (retries: number, cause: Error) => number | Error,
-): ClientOptions {
-  return {
-    RESP: 2,
-    username: target.username,
-    password: target.password,
-    database: target.database,
-    disableClientInfo: true,
-    maintNotifications: "disabled",
-    commandOptions: { timeout: undefined },
-    socket: {
-      connectTimeout: target.connTimeoutMs,
-      reconnectStrategy: reconnect,
-      ...(target.tls && { ...tlsOptions(target.tls), tls: true }),
-    } as ClientOptions["socket"],
-  };
-}
-
-/** A client of `@redis/client` that the program has already: single, Sentinel or Cluster. */
-export interface ExistingClient {
-  /** Makes a further client with the same options but `changes`; the given one is never written to. */
-  duplicate(changes?: object): unknown;
-  /** Sends a command. */
-  sendCommand(...args: never[]): unknown;
-  /** Ends the connection at once; clients of other packages, and old ones, have no such method. */
-  destroy(): unknown;
-}
-
-/** What kind of client this is; undefined if it is none. */
-export function existingClientKind(value: object): RedisTarget["kind"] | undefined {
-  if (!("duplicate" in value && "sendCommand" in value && "destroy" in value)) return undefined;
-  if ("getMasterNode" in value) return "sentinel";
-  return "slots" in value ? "cluster" : "single";
 }

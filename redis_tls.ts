@@ -6,8 +6,9 @@
  * @module
  */
 import { connect } from "node:tls";
+import { tlsOptions } from "./redis_clients.ts";
 import { isCertificateError } from "./redis_errors.ts";
-import { type RedisTarget, tlsOptions } from "./redis_settings.ts";
+import type { RedisTarget } from "./redis_settings.ts";
 
 /**
  * Asks the first node once; goes on silently where there is no TLS, or other trouble than with

@@ -91,6 +91,7 @@ const ROOMS = [
   "redis_tls",
   "redis_tracing",
   "redis_errors",
+  "redis_clients",
   "redis_settings",
   "redis_event_scripts",
   "redis_scripts",

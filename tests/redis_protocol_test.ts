@@ -8,7 +8,8 @@ import { scriptKeys } from "../redis_keys.ts";
 import type { Script } from "../redis_prelude.ts";
 import { scripts } from "../redis_scripts.ts";
 import { parseDsn } from "../redis_dsn.ts";
-import { makeClient, resolveRedisSettings } from "../redis_settings.ts";
+import { makeRawClient } from "../redis_clients.ts";
+import { resolveRedisSettings } from "../redis_settings.ts";
 import {
   bytes,
   endOf,
@@ -26,7 +27,7 @@ const STARTS_TTL_MS = 88_400_000;
 
 async function openConnection(): Promise<RedisConnection> {
   const target = resolveRedisSettings(parseDsn(await testRedisUrl()).settings);
-  const connection = new RedisConnection((reconnect) => makeClient(target, reconnect), target);
+  const connection = new RedisConnection((reconnect) => makeRawClient(target, reconnect), target);
   await connection.connect();
   return connection;
 }
