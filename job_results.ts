@@ -186,11 +186,10 @@ export async function waitForResult(
   const look = () => lookForResult(store, queueName, jobId, onQueued);
   const poll = async (wasThere: boolean) => {
     const seen = await look();
-    const isGone = seen === null;
-    if (seen) onRecord(seen);
-    else if (isGone && !wasThere) onFailure(notFound(jobId, queueName));
-    else if (isGone) limit.after(LATE_NEWS_MS, () => onFailure(notFound(jobId, queueName)));
-    else pollLater();
+    if (seen) return onRecord(seen);
+    if (seen === undefined) return pollLater();
+    const giveUp = () => onFailure(notFound(jobId, queueName));
+    return wasThere ? limit.after(LATE_NEWS_MS, giveUp) : giveUp();
   };
   const pollLater = () => limit.after(pollMs, () => void poll(true).catch(onFailure));
   const onFinished = async (record: Uint8Array | undefined) => {
