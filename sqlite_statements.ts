@@ -8,6 +8,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { INSPECTION_SQL } from "./sqlite_inspection_statements.ts";
 import { count, LARGEST, type Prepared, sql, whole } from "./sqlite_query.ts";
+import type { ProgressReport } from "./store.ts";
 
 /** A job that waits or runs; `expires_at` is null once its payload was swept away. */
 export interface JobRow {
@@ -77,14 +78,6 @@ export interface NewsRow extends FeedRow {
   /** The number of a report, or the time until which the job waits. */
   readonly number: number;
   readonly value: Uint8Array | null;
-}
-
-/** What a job has told of its progress. */
-export interface ProgressRow {
-  readonly at: number;
-  readonly starts: number;
-  readonly nth: number;
-  readonly value: Uint8Array;
 }
 
 /** How long the log is; both are -1 where there is none. */
@@ -330,7 +323,7 @@ const SQL = {
     INSERT OR REPLACE INTO progress (space, job_id, expires_at, at, starts, nth, value)
     VALUES (?, ?, ?, ?, ?, ?, ?)`),
   /** What a job told last. */
-  readProgress: sql<[space: number, jobId: string, now: number], ProgressRow>(`
+  readProgress: sql<[space: number, jobId: string, now: number], ProgressReport>(`
     SELECT at, starts, nth, value FROM progress
     WHERE space = ? AND job_id = ? AND expires_at > ?`),
   /** Keeps it longer. */
