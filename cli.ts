@@ -117,12 +117,12 @@ function runProgram(line: readonly string[]): number {
   if (args.switch("help")) return print(help);
   if (args.switch("version")) return print(`${PROGRAM} ${VERSION}`);
   console.error(help);
-  return 2;
+  return EXIT.usage;
 }
 
 function print(text: string): number {
   console.log(text);
-  return 0;
+  return EXIT.done;
 }
 
 function unknownCommand(name: string): UsageError {

@@ -5,7 +5,7 @@
 import { type Config, configure, getConfig, getLogger } from "@logtape/logtape";
 import { type Arguments, type CommandSpec, UsageError } from "./cli_arguments.ts";
 import { checkSecret, namingSettings, readUrl } from "./cli_connection.ts";
-import type { Host } from "./cli_host.ts";
+import { EXIT, type Host } from "./cli_host.ts";
 import { type LogStyle, setUpLog } from "./cli_log.ts";
 import { readCount } from "./cli_quantities.ts";
 import { serve, type Server } from "./cli_server.ts";
@@ -63,7 +63,7 @@ export async function runWorkerCommand(args: Arguments, host: Host): Promise<num
     await host.mayStart();
     await using _server = serveMetrics(place, worker, settings.queueName);
     await worker.run({ signal: host.stopSignal(settings.handleSignals !== false) });
-    return 0;
+    return EXIT.done;
   });
 }
 
@@ -151,8 +151,8 @@ async function printHealth(settings: WorkerSettings): Promise<number> {
   const health = await checkHealth(settings);
   if (health === undefined) {
     console.error("arq: no worker has given a sign of life");
-    return 1;
+    return EXIT.failed;
   }
   console.log(health);
-  return 0;
+  return EXIT.done;
 }
