@@ -286,12 +286,15 @@ function unreadable(what: string, cause: unknown): DeserializationError {
 /** The failed record without the error's own fields, and with arguments that the job spoilt as text. */
 function withoutOddities(record: Fields & JobRecord, error: ErrorFields): Fields {
   const { name, message, stack } = error;
-  const isCut = ![...record.a, ...Object.values(record.k)].every(canTravel);
+  const { a, k } = record;
+  const args = {
+    a: a.map(portable),
+    k: Object.fromEntries(Object.entries(k).map(([key, value]) => [key, portable(value)])),
+  };
   return {
     ...record,
-    ...(isCut && { cut: true }),
-    a: record.a.map(portable),
-    k: Object.fromEntries(Object.entries(record.k).map(([key, value]) => [key, portable(value)])),
+    ...(!canTravel({ a, k }) && { cut: true }),
+    ...(canTravel(args) ? args : { a: [], k: {} }), // A forged key is read that nobody may write.
     r: stack === undefined ? { name, message } : { name, message, stack },
   };
 }

@@ -10,6 +10,14 @@ export function hex(digits: string): Uint8Array {
   return Uint8Array.fromHex(digits);
 }
 
+/** Keys that are read and must not be written: half a pair, and a byte order mark in front of many. */
+export const FORGED_KEYS: readonly string[] = ["d50900d8", `d953efbbbf${"6b".repeat(80)}`];
+
+/** A job for `echo` with such a key among its keyword arguments. */
+export function forgedJob(key: string): Uint8Array {
+  return hex(`85a174c0a166a46563686fa16190a16b81${key}01a2657401`);
+}
+
 /** A job's map with fields of wrong types, of wrong sizes, or missing. */
 const wrongFields = fc.record({
   t: fc.oneof(fc.integer(), fc.double(), fc.string(), fc.constant(2 ** 60)),
@@ -47,6 +55,7 @@ export const hostileBytes: fc.Arbitrary<Uint8Array> = fc.oneof(
     hex("c6ffffffff"),
     hex("81a95f5f70726f746f5f5f80"), // { __proto__: {} }
     hex("85a174c0a166a46563686fa16190a16b81a95f5f70726f746f5f5f81a878c3a26574cb4270000000000000"),
+    ...FORGED_KEYS.map(forgedJob),
     encodeJob({ ...JOB, f: "__proto__" }),
     encodeJob({ ...JOB, a: [JSON.parse('{"constructor": {"prototype": {"x": 1}}}')] }),
   ),

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import * as errors from "../errors.ts";
-import { decodeResult, encodeResult } from "../serializer.ts";
+import { decodeJob, decodeResult, encodeResult } from "../serializer.ts";
+import { FORGED_KEYS, forgedJob } from "./_hostile.ts";
 import { COMPLETE, fail, failureOnTheWire, readFailure } from "./_records.ts";
 
 const { DeserializationError, SerializationError } = errors;
@@ -156,6 +157,16 @@ describe("a failure", () => {
     assert.equal(a[0], 1);
     assert.equal(typeof a[1], "string");
     assert.equal((r as Error).message, "x");
+  });
+
+  it("is recorded even if a key of its arguments is one that nobody may write", () => {
+    for (const key of FORGED_KEYS) {
+      const job = decodeJob(forgedJob(key));
+      const bytes = encodeResult({ ...COMPLETE, ...job, s: false, r: new Error("x") });
+      const { f, k, r, cut } = decodeResult(bytes);
+      assert.deepEqual({ f, k, cut }, { f: "echo", k: {}, cut: true });
+      assert.equal((r as Error).message, "x");
+    }
   });
 
   it("that a Python serializer wrote as text reads as an Error with it", () => {
