@@ -121,6 +121,7 @@ export class RedisConnection {
 
   /** Lets it be used once more after it was closed. */
   reopen(): void {
+    if (this.#closed) this.#client = undefined; // A call would replace it beside the one to come.
     this.#closed = false;
   }
 

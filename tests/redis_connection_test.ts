@@ -419,6 +419,20 @@ describe("Connections", () => {
     await store.close();
   });
 
+  it("are not doubled by a call that comes while the store is opened again", async () => {
+    await using server = await startRedis();
+    await using admin = await openRawRedis(server.url);
+    const store = await connected({ port: server.port });
+    await store.close();
+    const connecting = store.connect();
+    assert.equal(store.isOpen, false);
+    assert.match((await rejection(isThere(store, "q", "a"))).message, /not connected$/);
+    await connecting;
+    assert.equal(await isThere(store, "q", "a"), false);
+    await store.close();
+    await eventually(async () => await countOthers(admin) === 0, "none is left");
+  });
+
   it("leave a client that was handed in open and untouched", async () => {
     await using server = await startRedis({ unixSocket: true });
     await using admin = await openRawRedis(server.url);
