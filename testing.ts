@@ -88,7 +88,8 @@ function settingsForTest(
   return {
     ...settings as WorkerSettings<never>,
     connection,
-    prefix: undefined,
+    prefix: undefined, // the client has it, and so it has the next
+    expiresExtra: undefined,
     queueName: connection.defaultQueueName,
     burst: true,
     handleSignals: false,
@@ -350,7 +351,7 @@ export async function runFunction<Fn extends AnyFunction | WrappedFunction>(
   });
   await queue.arq.enqueueJob(name, args as never, { jobTry, kwargs });
   const [outcome] = await queue.runDue().then(
-    () => outcomes,
+    (results) => [...results.map(succeeded), ...outcomes], // as it travelled, which comes first
     (error) => [...outcomes, failed(error)],
   );
   return valueOf(outcome) as ResultOf<Fn>;
@@ -361,6 +362,10 @@ function nameOf(fn: AnyFunction | WrappedFunction): string {
     ? fn
     : (fn as { readonly options?: FuncOptions }).options ?? {};
   return name || "function";
+}
+
+function succeeded({ result }: JobResult): JobOutcome {
+  return { kind: "success", value: result };
 }
 
 function failed(error: unknown): JobOutcome {

@@ -337,6 +337,16 @@ describe("A test queue", () => {
     queue.assertEnqueued("double", [1]);
   });
 
+  it("takes how long a job may be started, as the real worker's settings have it", async () => {
+    const settings = { functions: { double }, expiresExtra: { minutes: 1 } };
+    await using queue = await createTestQueue(settings, { now: NOON });
+    await queue.arq.pause();
+    const job = await queue.arq.enqueueJob("double", [1]);
+    await queue.advance({ minutes: 2 });
+    await queue.arq.resume();
+    await assert.rejects(queue.runDue(), new JobExecutionFailed(`Job ${job.jobId} expired`));
+  });
+
   it("lists every problem of the settings", async () => {
     const settings = { functions: { double }, maxJobs: 0, pollDely: 1 };
     await assert.rejects(createTestQueue(settings), (error) => {
@@ -393,6 +403,17 @@ describe("runFunction", () => {
       isAborted: false,
     });
     assert.equal(await runFunction(() => "nothing asked"), "nothing asked");
+  });
+
+  it("returns the result as it travels", async () => {
+    class Price {
+      readonly cents = 5;
+      get text(): string {
+        return `${this.cents} ct`;
+      }
+    }
+    const result = await runFunction(() => [new Price(), { seen: new Set([1]) }]);
+    assert.deepEqual(result, [{ cents: 5 }, { seen: new Set([1]) }]);
   });
 
   it("throws what the function throws, and Retry", async () => {
