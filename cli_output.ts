@@ -109,11 +109,16 @@ export class Output {
   #write(text: string): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#stream.write(text, (error) => {
-        if (error) reject(new ReaderGone(error.message));
-        else resolve();
+        if (!error) resolve();
+        else reject(isOfReader(error) ? new ReaderGone(error.message) : error);
       });
     });
   }
+}
+
+/** Whether a write failed since nobody reads; a full disk, for one, is a failure. */
+function isOfReader(error: Error): boolean {
+  return "code" in error && (error.code === "EPIPE" || error.code === "ECONNRESET");
 }
 
 /** A terminal that does not know its size says 0. */

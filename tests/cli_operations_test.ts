@@ -3,6 +3,7 @@
  * tests are for what only processes show.
  */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import process from "node:process";
 import { describe, it } from "node:test";
 import { reset } from "@logtape/logtape";
@@ -382,6 +383,18 @@ describe("The commands for operators", () => {
     assert.match(stdout, /^\{.*\}\n\{.*\}\n0\n$/);
     assert.equal((await watching.end("SIGTERM")).code, 0);
     assert.equal((await waiting.end("SIGTERM")).code, 143);
+  });
+
+  it("fail where what they print cannot be written", async () => {
+    if (!existsSync("/dev/full")) return; // Linux has it, others have no such disk at hand
+    using folder = new Folder();
+    await using arq = await createPool(folder.url());
+    await arq.enqueueJob("f");
+    const line = [process.execPath, ...RUN, `${ROOT}/cli.ts`, "jobs", `--url=${folder.url()}`];
+    await using jobs = new Cli("bash", ["-c", `exec "$@" > /dev/full`, "bash", ...line], {});
+    const { code, stderr } = await jobs.ended;
+    assert.equal(code, 1);
+    assert.match(stderr, /^arq: .*no space left on device/i);
   });
 
   it("draw anew and show a progress bar on a terminal only", async () => {
