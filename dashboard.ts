@@ -214,7 +214,7 @@ class Dashboard {
     const name = this.#nameIn(url.pathname);
     const isGet = request.method === "GET" || request.method === "HEAD";
     if (name === undefined) return this.#notFound(request, url);
-    if (url.pathname === this.#basePath && isGet) {
+    if (name === "" && url.pathname === this.#basePath && isGet) {
       return redirect(`${this.#basePath}/${url.search}`);
     }
     if (name in ASSETS) return isGet ? asset(name as AssetName, url) : notAllowed();
@@ -229,12 +229,15 @@ class Dashboard {
     return await this.#change(request, url, name as PageName, actions, queueName);
   }
 
-  /** The name below the path it is mounted under; also where a router has taken that off. */
+  /**
+   * The name below the path it is mounted under; also where a router has taken that off. Under a
+   * path such as `/jobs` the path alone is taken for the page of that name, which it may be.
+   */
   #nameIn(pathname: string): string | undefined {
-    const isWhole = pathname === this.#basePath || pathname.startsWith(`${this.#basePath}/`);
-    const rest = isWhole ? pathname.slice(this.#basePath.length) : pathname;
-    const name = rest.replace(/^\//, "");
-    return PAGES.has(name) || name === "live" || Object.hasOwn(ASSETS, name) ? name : undefined;
+    const isBelow = pathname.startsWith(`${this.#basePath}/`);
+    const own = isBelow ? pathname.slice(this.#basePath.length) : pathname;
+    if (isName(own.slice(1))) return own.slice(1);
+    return pathname === this.#basePath ? "" : undefined;
   }
 
   #stream(queueName: string): Response {
@@ -381,6 +384,10 @@ class Dashboard {
       : displayText((error as Error).message, 1_000);
     return document(request, context, problemPage(status, reason, advice));
   }
+}
+
+function isName(text: string): boolean {
+  return PAGES.has(text) || text === "live" || Object.hasOwn(ASSETS, text);
 }
 
 function checkBasePath(basePath: unknown): void {

@@ -138,6 +138,11 @@ describe("dashboard", () => {
       );
       assert.equal((await visitor.get("/admin/queuesworkers")).status, 404);
     }
+    const jobs = new Visitor(dashboard(arq, { basePath: "/jobs" }));
+    const ways = [["/", "Overview"], ["/jobs/", "Overview"], ["/jobs", "Jobs"]] as const;
+    for (const [path, head] of ways) {
+      assert.match(await (await jobs.get(path)).text(), new RegExp(`<h1>${head}</h1>`), path);
+    }
     const response = await new Visitor(dashboard(arq)).get("/queues/jobs");
     assert.equal(response.status, 404);
     assert.match(await response.text(), /basePath/);
