@@ -14,9 +14,15 @@ export const SCRIPT = `"use strict";
   const say = (text) => {
     if (status.textContent !== text) status.textContent = text;
   };
+  const missed = new Map();
   const show = (id, markup) => {
     const element = document.getElementById(id);
-    if (element && !element.contains(document.activeElement)) element.innerHTML = markup;
+    missed.delete(id);
+    if (element?.contains(document.activeElement)) missed.set(id, markup);
+    else if (element) element.innerHTML = markup;
+  };
+  const catchUp = () => {
+    for (const [id, markup] of [...missed]) show(id, markup);
   };
   const close = () => {
     clearTimeout(again);
@@ -36,6 +42,7 @@ export const SCRIPT = `"use strict";
     };
   };
 
+  document.addEventListener("focusout", () => setTimeout(catchUp)); // once the focus is elsewhere
   document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
   addEventListener("pagehide", close);
   addEventListener("pageshow", ({ persisted }) => persisted && open());

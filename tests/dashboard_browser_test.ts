@@ -153,6 +153,25 @@ async function describeInChromium(): Promise<void> {
       await looksEnd(looks);
     });
 
+    it("leaves alone what has the focus, and shows what it has missed once that is elsewhere", async () => {
+      await using stage = await Stage.open();
+      await using server = stage.serve();
+      await using tab = await Tab.open(browser);
+      const { page } = tab;
+      const complete = page.locator("#functions td").first();
+      await stage.arq.call("double", [1]);
+      await page.goto(server.url);
+      await complete.getByText("1", { exact: true }).waitFor();
+      await page.locator("#functions a").first().focus();
+      await stage.arq.call("double", [2]);
+      await eventually(async () => (await stage.arq.stats()).functions[0]?.complete === 2, "2");
+      await stage.arq.pause();
+      await page.getByRole("button", { name: "Resume" }).waitFor(); // told together, or later
+      assert.equal(await complete.innerText(), "1");
+      await page.keyboard.press("Shift+Tab");
+      await complete.getByText("2", { exact: true }).waitFor();
+    });
+
     it("does what its buttons say, with a word about it", async () => {
       await using stage = await Stage.open();
       await stage.fill();
