@@ -52,9 +52,13 @@ export async function setUpLog(
   });
 }
 
-/** Hides user names and passwords of every connection string in `text`. */
+/**
+ * Hides user names and passwords of every connection string in `text`, and of other addresses, whose
+ * paths may have an @ as those of JSR do.
+ */
 export function hideSecrets(text: string): string {
-  return text.replace(/([a-z+]+:\/\/)[^\s"'`]*@/gi, "$1***@")
+  return text.replace(/(?<![a-z+])(https?:\/\/)[^\s"'`/?#]*@/gi, "$1***@")
+    .replace(/(?<![a-z+])((?!https?:)[a-z+]+:\/\/)[^\s"'`]*@/gi, "$1***@")
     .replace(/(\bsentinelPassword=)[^\s"'`&]*/g, "$1***");
 }
 

@@ -239,5 +239,7 @@ describe("hideSecrets", () => {
     const query = "redis+sentinel://h?sentinelPassword=p&db=1";
     assert.equal(hideSecrets(query), "redis+sentinel://h?sentinelPassword=***&db=1");
     assert.equal(hideSecrets("redis://h and a@b"), "redis://h and a@b");
+    const addresses = "https://u:p@h/@std/fs and https://jsr.io/@std/fs";
+    assert.equal(hideSecrets(addresses), "https://***@h/@std/fs and https://jsr.io/@std/fs");
   });
 });
