@@ -113,14 +113,7 @@ class WorkerThread {
     this.#thread.on("message", () => resolve(true));
     this.#thread.on("error", (error) => reportFailure("pretty", String(error)));
     this.exited = new Promise((exit) => this.#thread.on("exit", exit));
-    void this.exited.then((code) => {
-      resolve(false);
-      if (this.#isRunning && !this.#isAwaitedToEnd) {
-        const text = "the worker has ended with exit code {code}, waiting for the next change";
-        logger.warn(text, { event: "reload", code });
-      }
-      this.#isRunning = false;
-    });
+    void this.exited.then(() => resolve(false));
   }
 
   get isRunning(): boolean {
@@ -130,6 +123,12 @@ class WorkerThread {
   start(): void {
     this.#isRunning = true;
     this.#tell({ kind: "start" });
+    void this.exited.then((code) => { // which it may have done since it was loaded
+      this.#isRunning = false;
+      if (this.#isAwaitedToEnd) return;
+      const text = "the worker has ended with exit code {code}, waiting for the next change";
+      logger.warn(text, { event: "reload", code });
+    });
   }
 
   stop(reason: string): void {

@@ -180,6 +180,18 @@ describe("arq worker --watch", () => {
     assert.equal(await scene.arq.call("double", [10]), 30);
   });
 
+  it("says so, too, where it has ended before it could start", async () => {
+    await using scene = await openScene();
+    using project = makeProject();
+    await using cli = watch(scene, project);
+    await cli.line(READY);
+    project.write("settings.ts", `${SETTINGS_SOURCE}void Promise.reject(new Error("nobody"));\n`);
+    await cli.line("the worker has ended with exit code 1, waiting for the next change");
+    project.write("settings.ts", SETTINGS_SOURCE);
+    await cli.line(READY);
+    assert.equal(await scene.arq.call("double", [10]), 20);
+  });
+
   it("runs the queue empty at every change with --burst", async () => {
     await using scene = await openScene();
     using project = makeProject();
