@@ -220,6 +220,10 @@ export class Retry extends ArqError {
    * @throws {TypeError | RangeError} if an option is unknown, or `defer` is not a duration of 0 or more.
    */
   constructor(options: RetryOptions = {}) {
+    if (options instanceof Error) { // it has no options of its own, and would be lost
+      const rule = "Retry takes an error as its cause: { cause: error }";
+      throw new TypeError(`${rule}, got the error itself`, { cause: options });
+    }
     checkOptions("Retry", "{ defer: { seconds: 5 } }", options, ["defer", "cause"]);
     const deferMs = options.defer === undefined
       ? undefined

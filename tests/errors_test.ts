@@ -112,4 +112,13 @@ describe("Retry", () => {
     refuses({ delay: 5 }, 'Retry: unknown option "delay"; known: defer, cause');
     refuses({ deferBy: 5 }, 'Retry: unknown option "deferBy"; did you mean "defer"?');
   });
+
+  it("refuses an error in place of its options, and does not lose it", () => {
+    const busy = new Error("busy");
+    assert.throws(() => new Retry(busy), {
+      name: "TypeError",
+      message: "Retry takes an error as its cause: { cause: error }, got the error itself",
+      cause: busy,
+    });
+  });
 });
