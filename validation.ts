@@ -4,7 +4,22 @@
  */
 
 /** More known keys than that are not listed. */
-const MOST_LISTED = 8;
+const MOST_LISTED = 10;
+/** What BullMQ, bee-queue and ioredis call an option, and what it is here. */
+const ELSEWHERE: ReadonlyMap<string, string> = new Map([
+  ["attempts", "maxTries"],
+  ["concurrency", "maxJobs"],
+  ["connectTimeout", "connTimeout"],
+  ["db", "database"],
+  ["delay", "deferBy"],
+  ["lockDuration", "lease"],
+  ["removeOnComplete", "keepResult"],
+  ["removeOnFail", "keepResult"],
+  ["retries", "maxTries"],
+  ["stallInterval", "lease"],
+  ["tls", "ssl"],
+  ["tz", "timezone"],
+]);
 
 /** One line for each key of `value` that is not known, with the nearest known one, or with all. */
 export function checkKeys(value: object, known: readonly string[]): string[] {
@@ -17,7 +32,10 @@ export function checkKeys(value: object, known: readonly string[]): string[] {
 
 function unknownKey(key: string, known: readonly string[]): string {
   const all = known.length <= MOST_LISTED ? `; known: ${known.join(", ")}` : "";
-  const near = nearest(key, known) ?? shorter(key, known) ?? longer(key, known);
+  const renamed = ELSEWHERE.get(key) ?? "";
+  const near = known.includes(renamed)
+    ? renamed
+    : nearest(key, known) ?? shorter(key, known) ?? longer(key, known);
   return `unknown option "${key}"${near === undefined ? all : `; did you mean "${near}"?`}`;
 }
 
@@ -29,9 +47,13 @@ function shorter(word: string, words: readonly string[]): string | undefined {
   return found.sort((a, b) => b.length - a.length)[0];
 }
 
-/** The one of `words` that `word` is a part of, as `queueName` is of `defaultQueueName`. */
+/** The one of `words` that begins or ends with `word`, as `defaultQueueName` does with `queueName`. */
 function longer(word: string, words: readonly string[]): string | undefined {
-  const found = words.filter((each) => each.toLowerCase().includes(word.toLowerCase()));
+  const part = word.toLowerCase();
+  const found = words.filter((each) => {
+    const whole = each.toLowerCase();
+    return whole.startsWith(part) || whole.endsWith(part);
+  });
   return word.length < 4 || found.length !== 1 ? undefined : found[0];
 }
 

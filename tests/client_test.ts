@@ -207,6 +207,17 @@ scenarios("A client", (scenario) => {
         (arq: Loose) => arq.call("x", [], 5),
         'Cannot enqueue "x": call takes an object such as { timeout: { seconds: 5 } }, got 5',
       ],
+      [
+        "another queue's name of an option of call()",
+        (arq: Loose) => arq.call("x", [], { delay: 5_000 }),
+        'Cannot enqueue "x": unknown option "delay"; did you mean "deferBy"?',
+      ],
+      [
+        "an option of functions for call()",
+        (arq: Loose) => arq.call("x", [], { attempts: 3 }),
+        'Cannot enqueue "x": unknown option "attempts"; known: jobId, queueName, deferUntil, ' +
+        "deferBy, expires, jobTry, kwargs, timeout, pollDelay, signal",
+      ],
     ] as const
   ) {
     scenario(`refuses ${what} in one clear line`, async (scene) => {
