@@ -167,7 +167,7 @@ export class Job<Result = unknown> {
    * ```
    *
    * @throws {ResultNotFound} from the loop, if there is neither a job nor a result; also at the end
-   * of a job that keeps none, if it is over 64 KiB or came while the connection was lost.
+   * of a job that keeps none, if it came while the connection was lost.
    * @throws {QueueConnectionError} from the loop, if the store cannot be reached at the beginning,
    * or the client is closed.
    * @throws {TypeError} if an option is unknown or has a bad value.

@@ -126,9 +126,10 @@ local function channel_of(id)
   return prefix .. 'done:' .. (at and string.sub(id, 1, at - 1) or id)
 end
 
--- Tells whoever waits; a user without the permission to publish must not spoil the end itself.
-local function announce(channel, id, result)
-  redis.pcall('PUBLISH', channel, #id .. ':' .. id .. (#result <= 65536 and result or ''))
+-- Tells whoever waits, who looks for a large result where it is kept; a user without the permission
+-- to publish must not spoil the end itself.
+local function announce(channel, id, result, is_kept)
+  redis.pcall('PUBLISH', channel, #id .. ':' .. id .. (is_kept and #result > 65536 and '' or result))
 end
 
 local function return_to_queue(id, score, due)

@@ -249,7 +249,7 @@ if #channels > ${FEW} and ARGV[3] == '1' then
   listening = redis.pcall('PUBSUB', 'NUMSUB', unpack(channels))
 end
 for i, n in ipairs(accepted) do
-  if listening[2 * i] ~= 0 then announce(channels[i], ids[n], results[n]) end
+  if listening[2 * i] ~= 0 then announce(channels[i], ids[n], results[n], groups[n].keep ~= '0') end
 end
 note_succeeded(succeeded)
 note_failed(failed)
@@ -351,7 +351,7 @@ call('ZREM', QUEUE, id)
 redis.pcall('ZREM', ABORT, id)
 call('SET', RESULT .. id, result, 'PX', keep)
 note_failed({id})
-announce(channel_of(id), id, result)
+announce(channel_of(id), id, result, true)
 return 'aborted'
 `;
 

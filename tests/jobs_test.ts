@@ -6,6 +6,7 @@ import {
   createPool,
   type Job,
   type JobContext,
+  type JobEvent,
   JobExecutionFailed,
   type JobResult,
   ResultNotFound,
@@ -231,6 +232,17 @@ scenarios("arq.call", (scenario) => {
     scene.start({ functions: { double }, keepResult: 0 });
     const calls = Array.from({ length: 50 }, (_, n) => scene.arq.call("double", [n]));
     assert.equal((await Promise.all(calls)).length, 50);
+  });
+
+  scenario("hears of a large result that is not kept, and of its job's events", async (scene) => {
+    const repeat = (_ctx: JobContext, n: number) => "x".repeat(n);
+    scene.start({ functions: { repeat }, keepResult: 0 });
+    assert.equal((await scene.arq.call("repeat", [300_000]) as string).length, 300_000);
+    const job = await scene.arq.enqueueJob("repeat", [300_000], { deferBy: 100 });
+    let last: JobEvent | undefined;
+    for await (const event of job.events()) last = event;
+    assert.ok(last?.kind === "finished" && last.success);
+    assert.equal((last.result as string).length, 300_000);
   });
 
   scenario("awaits the job that is there where its id is taken", async (scene) => {
