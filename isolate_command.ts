@@ -30,11 +30,16 @@ interface Descriptor {
 }
 
 interface DenoApi {
+  readonly build: { readonly standalone: boolean };
   /** Undefined in a thread. */
   readonly mainModule: string | undefined;
   readonly permissions: {
     querySync(descriptor: Descriptor): { readonly state: string; readonly partial?: boolean };
   };
+}
+
+interface BunApi {
+  readonly isStandaloneExecutable: boolean;
 }
 
 type Kind = keyof IsolatePermissions;
@@ -66,6 +71,12 @@ const CONFIG_ADVICE =
 
 function denoApi(): DenoApi | undefined {
   return Reflect.get(globalThis, "Deno") as DenoApi | undefined;
+}
+
+/** Whether this program was compiled: in place of the runtime it would start itself, over and over. */
+export function isCompiled(): boolean {
+  const bun = Reflect.get(globalThis, "Bun") as BunApi | undefined;
+  return denoApi()?.build.standalone ?? bun?.isStandaloneExecutable ?? false;
 }
 
 /** The permission that this program lacks to start processes, as a flag of Deno. */

@@ -6,7 +6,13 @@
 import { SettingsError } from "./errors.ts";
 import { type JobMeta, Retry, splitSpecifier } from "./functions.ts";
 import type { End } from "./isolate_channel.ts";
-import { commandFor, excessFlags, missingFlag, unknownTargets } from "./isolate_command.ts";
+import {
+  commandFor,
+  excessFlags,
+  isCompiled,
+  missingFlag,
+  unknownTargets,
+} from "./isolate_command.ts";
 import type { IsolateSettings } from "./isolate_options.ts";
 import { IsolateProcess } from "./isolate_process.ts";
 import {
@@ -38,11 +44,11 @@ export class Isolation {
   /**
    * Starts no process yet.
    *
-   * @throws {SettingsError} if this program may not start them, or not with their permissions.
+   * @throws {SettingsError} if this program cannot or may not start them, or not with their permissions.
    */
   constructor(functions: Iterable<RegisteredFunction>, codec: Codec) {
     this.#codec = codec;
-    const problems = [...functions].flatMap(permissionProblems);
+    const problems = [...functions].flatMap(startProblems);
     if (problems.length > 0) throw new SettingsError("worker settings", problems);
   }
 
@@ -63,8 +69,12 @@ export class Isolation {
   }
 }
 
-function permissionProblems({ name, isolate }: RegisteredFunction): string[] {
+function startProblems({ name, isolate }: RegisteredFunction): string[] {
   if (!isolate) return [];
+  if (isCompiled()) {
+    const need = "isolate needs the runtime and the sources, which a compiled program has not";
+    return [`functions.${name}: ${need}: start this worker with deno or bun`];
+  }
   const flag = missingFlag();
   const lacking = flag === undefined ? [] : [
     `functions.${name}: isolate runs it in a process of its own: start Deno with ${flag}`,

@@ -1,11 +1,12 @@
 /** Programs that run functions in processes of their own: their death, their memory, their permissions. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, it } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { IsolatePermissions } from "../isolate_options.ts";
+import { findBun } from "./_bun.ts";
 import { gone, isAlive, Notes } from "./_isolation.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
@@ -70,6 +71,18 @@ describe("A process for functions", () => {
     const output = await runProgram("devour", [], { isolate });
     assert.match(output, /The process that ran "devour" ended with SIG(?:TRAP|ABRT|ILL) before/);
     assert.match(output, /Fatal JavaScript out of memory/);
+  });
+});
+
+describe("A compiled program", () => {
+  it("starts no processes for functions, which would be itself over and over", async () => {
+    using notes = new Notes();
+    const compiled = notes.path("program");
+    const building = spawnSync(findBun(), ["build", "--compile", PROGRAM, "--outfile", compiled]);
+    assert.equal(building.status, 0, String(building.stderr));
+    const words = ["count", "true", "[]"];
+    const program = spawn(compiled, words, { stdio: ["ignore", "pipe", "inherit"] });
+    assert.match(await lastLine(program), /count: isolate needs the runtime and the sources/);
   });
 });
 
