@@ -46,13 +46,10 @@ export async function connect(args: Arguments, signal: AbortSignal): Promise<Con
     checkQueues(connection ?? DEFAULT_CONNECTION, prefix, named);
     return connectedOn(await createPool(connection, { prefix, signal }), named);
   }
-  const settings = withOverrides(await loadSettings(locateExport(module)), {
-    connection,
-    prefix,
-    queueName: named,
-  });
+  const loaded = await loadSettings(locateExport(module));
+  const settings = withOverrides(loaded, { connection, prefix, queueName: named });
   checkSecret(settings);
-  return connectedOn(await openAsWorker(module, settings, signal), settings.queueName);
+  return connectedOn(await openAsWorker(module, settings, signal), named ?? loaded.queueName);
 }
 
 function connectedOn(arq: ArqClient, queueName: string | undefined): Connected {

@@ -7,8 +7,13 @@ import { dirname, resolve, sep } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { UsageError } from "./cli_arguments.ts";
-import { nearest, show } from "./validation.ts";
-import { CONNECTION_ALIASES, SETTINGS_KEYS, type WorkerSettings } from "./worker_settings.ts";
+import { nearest, parseQuery, show } from "./validation.ts";
+import {
+  CONNECTION_ALIASES,
+  isClient,
+  SETTINGS_KEYS,
+  type WorkerSettings,
+} from "./worker_settings.ts";
 
 /** Where an export is: what stands in for SETTINGS or MODULE on the command line. */
 export interface ExportLocation {
@@ -184,15 +189,40 @@ export function missingPermission(message: string, url?: string): string | undef
   return `--allow-${kind}=${folder || target}`;
 }
 
-/** Replaces some of the settings. What the settings have from a class of their own stays. */
+/**
+ * Replaces some of the settings. What the settings have from a class of their own stays, and so does
+ * what a pool says of its queue, where another connection takes its place.
+ */
 export function withOverrides(
   settings: WorkerSettings,
   overrides: Partial<WorkerSettings>,
 ): WorkerSettings {
+  const { connection } = overrides;
+  const ofPool = typeof connection === "string" ? settingsOfPool(settings, connection) : {};
   const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
   return Object.assign(
     Object.create(Object.getPrototypeOf(settings)),
     settings,
+    ofPool,
     Object.fromEntries(given),
   );
+}
+
+/** What the pool of the settings says besides where it is, as far as nobody says otherwise. */
+function settingsOfPool(settings: WorkerSettings, url: string): Partial<WorkerSettings> {
+  const { connection: pool } = settings;
+  if (!isClient(pool)) return {};
+  const { prefix } = pool.store;
+  const isPrefixNamed = parseQuery(url.split("?")[1] ?? "").has("prefix");
+  const ofPool: Partial<WorkerSettings> = {
+    prefix: isPrefixNamed ? undefined : prefix,
+    queueName: pool.defaultQueueName === `${prefix}queue` ? undefined : pool.defaultQueueName,
+    jobSerializer: pool.serializer,
+    jobDeserializer: pool.deserializer,
+    expiresExtra: pool.expiresExtraMs,
+  };
+  const missing = Object.entries(ofPool).filter(([key]) =>
+    settings[key as keyof WorkerSettings] === undefined
+  );
+  return Object.fromEntries(missing);
 }

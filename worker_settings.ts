@@ -381,7 +381,7 @@ function checkAgainstPool(name: string, value: unknown, ofPool: unknown): void {
 }
 
 /** Recognises a pool, also one made by another copy of the library. */
-function isClient(value: unknown): value is ArqClient {
+export function isClient(value: unknown): value is ArqClient {
   return value instanceof ArqClient ||
     (typeof value === "object" && value !== null && "store" in value && "enqueueJob" in value);
 }

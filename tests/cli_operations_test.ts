@@ -17,6 +17,7 @@ import { Worker } from "../worker.ts";
 import {
   Cli,
   type CliEnd,
+  LIBRARY,
   openScene,
   Project,
   ROOT,
@@ -268,6 +269,33 @@ describe("The commands for operators", () => {
     assert.equal(elsewhere.stdout, "no such jobs\n");
     assert.match(wrong.stderr, /cannot use the settings of .*wrong\.ts:\n +maxJobs must be/);
     assert.equal(wrong.code, 2);
+  });
+
+  it("keep what the settings' pool says of its queue where they go to another store", async () => {
+    using folder = new Folder();
+    using other = new Folder();
+    using project = new Project({
+      "settings.ts": `
+        import { createPool } from "${LIBRARY}";
+        export const functions = { f: () => {} };
+        export const connection = await createPool("${folder.url()}", {
+          prefix: "app:",
+          defaultQueueName: "app:mail",
+          jobSerializer: (job) => new TextEncoder().encode(JSON.stringify(job)),
+          jobDeserializer: (bytes) => JSON.parse(new TextDecoder().decode(bytes)),
+        });`,
+    });
+    const line = ["enqueue", "f", "[1]", "--json", "--settings", project.path("settings.ts")];
+    const { stdout, stderr } = await callCli(line, { env: { ARQ_URL: other.url() } });
+    assert.equal(stderr, "");
+    assert.equal(JSON.parse(stdout).queueName, "app:mail");
+    await using arq = await createPool(other.url(), { prefix: "app:" });
+    const [entry] = await arq.store.queueEntries("app:mail");
+    assert.deepEqual(JSON.parse(new TextDecoder().decode(entry?.payload)).a, [[1]]);
+    const named = await callCli([...line, "--url", `${other.url()}?prefix=b:`, "--queue", "b:x"]);
+    assert.equal(JSON.parse(named.stdout).queueName, "b:x");
+    await using second = await createPool(other.url(), { prefix: "b:" });
+    assert.equal((await second.store.queueEntries("b:x")).length, 1);
   });
 
   it("go on behind a job whose result nobody can read", async () => {
