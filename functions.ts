@@ -38,7 +38,10 @@ export interface JobMeta {
   readonly queueName: string;
   /** Aborts when the job is aborted, runs out of time, loses its lease or the worker stops. */
   readonly signal: AbortSignal;
-  /** A client on the worker's connection, to enqueue further jobs: to the worker's queue, or to the default one of the pool that `connection` is. */
+  /**
+   * A client on the worker's connection, to enqueue further jobs: to the worker's queue, or to the
+   * default one of the pool that `connection` is.
+   */
   readonly arq: ArqClient;
   /** Keyword arguments, as Python programs or the `kwargs` option pass them. */
   readonly kwargs: Readonly<Record<string, unknown>>;

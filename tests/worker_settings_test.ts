@@ -156,6 +156,22 @@ describe("Worker settings", () => {
     ]);
   });
 
+  it("know what other queues call an option", () => {
+    const named = { concurrency: 50, lockDuration: 1, removeOnComplete: true, drainDelay: 5 };
+    const connection = { db: 2, tls: {}, connection: {} };
+    const functions = { a: func(noop, { attempts: 3 } as never) };
+    assert.deepEqual(problemsOf({ ...named, functions, connection }), [
+      'unknown option "concurrency"; did you mean "maxJobs"?',
+      'unknown option "lockDuration"; did you mean "lease"?',
+      'unknown option "removeOnComplete"; did you mean "keepResult"?',
+      'unknown option "drainDelay"',
+      'functions.a: unknown option "attempts"; did you mean "maxTries"?',
+      'unknown option "db"; did you mean "database"?',
+      'unknown option "tls"; did you mean "ssl"?',
+      'unknown option "connection"',
+    ]);
+  });
+
   it("say how a function in processes of its own may be described", () => {
     const { functions: registered } = resolveSettings({
       functions: { one: func("file:///a.ts", { isolate: true }), two: func("file:///a.ts") },
