@@ -70,11 +70,23 @@ function readEnqueueing(args: Arguments) {
 
 function readJson(what: string, text: string): unknown {
   try {
-    return JSON.parse(text);
-  } catch {
+    return JSON.parse(text, (_key, value: unknown, context?: { readonly source?: string }) => {
+      if (typeof value === "number") checkNumber(what, value, context?.source);
+      return value;
+    });
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
     const hint = /^[\w.:/@ -]+$/.test(text) ? `; a text is written '"${text}"'` : "";
     throw new UsageError(`${what} is not JSON: ${show(text)}${hint}`);
   }
+}
+
+/** JSON may have a number that JavaScript has not, and would take for another one. */
+function checkNumber(what: string, value: number, source = ""): void {
+  const isWhole = /^-?\d+$/.test(source);
+  if (Number.isFinite(value) && (!isWhole || BigInt(value) === BigInt(source))) return;
+  const rule = "has a number that would not arrive as it is";
+  throw new UsageError(`${what} ${rule}: ${source.slice(0, 60)}; make it a text`);
 }
 
 function readKwargs(text: string): Record<string, unknown> {

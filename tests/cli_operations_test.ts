@@ -355,6 +355,12 @@ describe("The commands for operators", () => {
       [JOB, [""], /^job was given an empty argument; see arq job --help$/],
       [ENQUEUE, [], /^enqueue needs NAME; see arq enqueue --help$/],
       [ENQUEUE, ["f", "Ann"], /^argument 1 is not JSON: "Ann"; a text is written '"Ann"'$/],
+      [
+        ENQUEUE,
+        ["f", "[1, 12345678901234567]"],
+        /^argument 1 .*: 12345678901234567; make it a text$/,
+      ],
+      [ENQUEUE, ["f", '--kwargs={"a": 1e400}'], /^--kwargs .* not arrive as it is: 1e400; make it/],
       [ENQUEUE, ["f", "-1"], /^unknown option -1; put -- before values that begin with a dash$/],
       [ENQUEUE, ["f", "--kwargs", "[]"], /^--kwargs must be an object such as .*, got "\[\]"$/],
       [ENQUEUE, ["f", "--defer-by=1s", "--defer-until=2032-01-28"], /exclude each other$/],
