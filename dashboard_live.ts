@@ -184,6 +184,8 @@ class LiveQueue {
 /** Somebody who watches: gets what is different from what is shown there. */
 class Viewer {
   readonly #shown: Map<string, Html["text"]> = new Map();
+  /** Whether it was told of trouble, and not yet that it is over. */
+  #isWorried = false;
   #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
 
   begin(controller: ReadableStreamDefaultController<Uint8Array>): void {
@@ -198,12 +200,15 @@ class Viewer {
     for (const [id, { text }] of changed) this.#shown.set(id, text);
     const texts = changed.map(([id, { text }]) => [id, text]);
     // Without news the line is a comment, by which a connection that is gone is noticed.
-    if (changed.length === 0) this.#write(":\n\n");
+    if (changed.length === 0 && !this.#isWorried) this.#write(":\n\n");
     else this.#write(`data: ${JSON.stringify(Object.fromEntries(texts))}\n\n`);
+    this.#isWorried = false;
   }
 
   tell(event: string, text: string): void {
-    if (!this.#isBehind) this.#write(`event: ${event}\ndata: ${text}\n\n`);
+    if (this.#isBehind) return;
+    this.#write(`event: ${event}\ndata: ${text}\n\n`);
+    this.#isWorried = true;
   }
 
   end(): void {

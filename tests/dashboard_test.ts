@@ -488,6 +488,14 @@ describe("dashboard's live numbers", () => {
     assert.match(await stream.event(), /^event: trouble\ndata: The store does not answer$/);
     arq.stats = stats;
     await stream.fragments();
+    const numbers = { ...await arq.stats(), due: 7 };
+    arq.stats = () => Promise.resolve(numbers);
+    await stream.fragments();
+    arq.stats = () => Promise.reject(new Error("away"));
+    assert.match(await stream.event(), /^event: trouble/);
+    arq.stats = () => Promise.resolve(numbers);
+    const all = await within(5_000, "a word that it is over", stream.fragments());
+    assert.deepEqual(all, {}, "though nothing has changed");
     await arq.close();
     await within(2_000, "the end of the stream", stream.ended());
     assert.equal((await visitor.get("/live")).status, 503); // as its browser asks for again
