@@ -17,7 +17,7 @@ import { Cron } from "croner";
 import { type Duration, durationMs, instantMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
-import { checkKeys, isCount, isTimeZone, show } from "./validation.ts";
+import { checkKeys, checkName, isCount, isTimeZone, show } from "./validation.ts";
 
 /** A weekday as in a cron string, or as Python's arq spells it. */
 export type WeekdayName =
@@ -174,8 +174,9 @@ export function cron<State = unknown>(
   const given = { ...options, ...(typeof when === "string" ? { pattern: when } : when) };
   const { name = defaultName(fn), jobId, unique = true, runAtStartup = false, ...rest } = given;
   const { timeout, keepResult = 0, maxTries = 1, isolate, ...time } = rest;
-  checkType("string", jobId === undefined ? { name } : { name, jobId });
-  checkType("boolean", { unique, runAtStartup });
+  checkName("name", name);
+  checkName("jobId", jobId);
+  checkBooleans({ unique, runAtStartup });
   checkFuncOptions({ timeout, keepResult, maxTries });
   const schedule = toPattern(time, JOB_KEYS);
   nextCron(new Date(0), schedule); // Throws now rather than in the worker.
@@ -327,12 +328,10 @@ function defaultName(fn: { readonly name: string } | string): string {
   return `cron:${own}`;
 }
 
-function checkType(type: "string" | "boolean", options: Readonly<Record<string, unknown>>): void {
-  const rule = type === "string" ? "a string, not empty" : "true or false";
+function checkBooleans(options: Readonly<Record<string, unknown>>): void {
   for (const [option, value] of Object.entries(options)) {
-    if (typeof value !== type || value === "") {
-      throw new TypeError(`${option} must be ${rule}, got ${show(value)}`);
-    }
+    if (typeof value === "boolean") continue;
+    throw new TypeError(`${option} must be true or false, got ${show(value)}`);
   }
 }
 

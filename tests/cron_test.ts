@@ -201,7 +201,7 @@ describe("cron", () => {
     // @ts-expect-error: a flag
     assert.throws(() => cron(report, { runAtStartup: 1 }), typeError(/^runAtStartup must be/));
     // @ts-expect-error: an id is text
-    assert.throws(() => cron(report, { jobId: 5 }), typeError(/^jobId must be a string/));
+    assert.throws(() => cron(report, { jobId: 5 }), typeError(/^jobId must be a text/));
     // @ts-expect-error: a cron job must know when to run
     assert.throws(() => cron(report), typeError(/^cron takes fields or a cron string/));
     // @ts-expect-error: a cron job runs a function
@@ -219,8 +219,12 @@ describe("cron", () => {
     );
     assert.throws(() => cron(report, { timeout: 0 }), rangeError(/^timeout/));
     assert.throws(() => cron(report, { keepResult: -1 }), rangeError(/^keepResult/));
-    assert.throws(() => cron(report, { jobId: "" }), /^TypeError: jobId must be a string/);
-    assert.throws(() => cron(report, { name: "" }), /^TypeError: name must be a string/);
+    assert.throws(() => cron(report, { jobId: "" }), /^TypeError: jobId must be a text/);
+    assert.throws(
+      () => cron(report, { jobId: "half \ud83d" }),
+      /^TypeError: jobId must not have a lone/,
+    );
+    assert.throws(() => cron(report, { name: "" }), /^TypeError: name must be a text/);
   });
 
   it("carries the state's type and fits Func", () => {
