@@ -31,6 +31,7 @@ import type {
   QueueStats,
 } from "./inspection.ts";
 import { countText, durationText, shortCountText, timeText } from "./quantities.ts";
+import { UNREADABLE } from "./serializer.ts";
 
 /** The depth is shown in steps of so long. */
 const DEPTH_STEP_MS = 3_000;
@@ -329,8 +330,10 @@ function functionRows(context: PageContext, { functions }: QueueStats): Content 
 
 function functionRow(context: PageContext, totals: FunctionTotals): Html {
   const { functionName, complete, failed, aborted, retried, runTime, waitTime } = totals;
-  const jobs = link(context, "jobs", { function: functionName });
-  const failures = link(context, "jobs", { function: functionName, status: "failed" });
+  // Jobs that are counted as unknown have names of their own.
+  const name = functionName === UNREADABLE.f ? undefined : functionName;
+  const jobs = link(context, "jobs", { function: name });
+  const failures = link(context, "jobs", { function: name, status: "failed" });
   return html`<tr><th scope="row"><a href="${jobs}"><code>${
     displayText(functionName, 80)
   }</code></a></th>

@@ -212,6 +212,17 @@ describe("dashboard", () => {
     assert.match(await closed.text(), /The store does not answer/);
   });
 
+  it("leads from the failures of a function that no worker has to them", async () => {
+    await using arq = await openPool();
+    const { jobId } = await arq.enqueueJob("nobody's");
+    await new Worker({ connection: arq, functions: { f: () => {} }, burst: true }).run();
+    const visitor = new Visitor(dashboard(arq));
+    const overview = await (await visitor.get("/")).text();
+    const [, href = ""] = /<a class="bad" href="([^"]*)">1</.exec(overview) ?? [];
+    const list = await visitor.get(href.replaceAll("&amp;", "&"));
+    assert.match(await list.text(), new RegExp(jobId));
+  });
+
   it("shows another queue by name, and keeps to it in every link", async () => {
     await using arq = await openPool();
     const queueName = `${arq.defaultQueueName}:"><b>`;
