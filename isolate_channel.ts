@@ -3,8 +3,9 @@
  *
  * Orders go to a process's standard input, reports come from its standard output, where whatever
  * else the process, or a program that it has started, prints may stand between them. A frame is a
- * mark that only the two know, the length of its content, a checksum, and the content: a message that
- * the library's serializer has written, or a part of it that another frame goes on with.
+ * mark that only the two know, the length of its content, a checksum, the content, and a line break.
+ * The content is a message that the library's serializer has written, or a part of it that another
+ * frame goes on with.
  * @module
  */
 import { Buffer } from "node:buffer";
@@ -72,6 +73,8 @@ const REPORTS: ReadonlySet<unknown> = new Set<Report["kind"]>([
 
 const MARK_SIZE = 8;
 const HEADER_SIZE = MARK_SIZE + 8;
+/** Ends a frame: Deno writes what follows the last line break, wherever it is, in a second call. */
+const LINE_BREAK = 0x0a;
 /** No text in UTF-8 has this byte, so that text is never held back in search of a mark. */
 const FIRST_OF_MARK = 0xff;
 /** A message may not be larger: 256 MiB. */
@@ -104,7 +107,7 @@ export function encodeFrame(mark: string, message: Order | Report): Uint8Array {
  */
 export function* encodeParts(mark: string, message: Order | Report): Generator<Uint8Array> {
   const content = contentOf(message);
-  const room = PART_SIZE - HEADER_SIZE;
+  const room = PART_SIZE - HEADER_SIZE - 1;
   for (let start = 0; start < content.length; start += room) {
     const end = start + room;
     yield frameOf(mark, content.subarray(start, end), end < content.length);
@@ -120,7 +123,7 @@ function contentOf(message: Order | Report): Uint8Array {
 }
 
 function frameOf(mark: string, content: Uint8Array, goesOn = false): Uint8Array {
-  const frame = Buffer.alloc(HEADER_SIZE + content.length);
+  const frame = Buffer.alloc(HEADER_SIZE + content.length + 1, LINE_BREAK);
   frame.write(mark, "hex");
   frame.writeUInt32BE(content.length + (goesOn ? GOES_ON : 0), MARK_SIZE);
   frame.writeUInt32BE(crc32(content), MARK_SIZE + 4);
@@ -172,12 +175,12 @@ export class FrameReader {
     const size = this.#partsSize + length;
     if (size > MAX_CONTENT) throw new RangeError(`it claims to have ${size} bytes`);
     const end = HEADER_SIZE + length;
-    if (bytes.length < end) return this.#keep(bytes, end);
+    if (bytes.length <= end) return this.#keep(bytes, end + 1);
     const content = bytes.subarray(HEADER_SIZE, end);
     if (crc32(content) !== bytes.readUInt32BE(MARK_SIZE + 4)) {
       throw new TypeError("its checksum is wrong");
     }
-    this.#keep(bytes.subarray(end));
+    this.#keep(bytes.subarray(end + 1));
     this.#parts.push(content);
     this.#partsSize = size;
     if (word >= GOES_ON) return undefined;

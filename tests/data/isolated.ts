@@ -130,8 +130,9 @@ export async function mingle(ctx: IsolatedContext): Promise<string> {
     spawn("head", args, { stdio: ["ignore", "inherit", "inherit"] });
   }
   await new Promise((resolve) => setTimeout(resolve, 2));
-  for (let i = 0; i < 5; i++) ctx.logger.info("{text}", { text: "x".repeat(300_000) });
-  return "x".repeat(1_000_000);
+  const lines = `${"x".repeat(99)}\n`;
+  for (let i = 0; i < 5; i++) ctx.logger.info("{text}", { text: lines.repeat(3_000) });
+  return lines.repeat(10_000);
 }
 
 /** Prints in every way that there is. */
