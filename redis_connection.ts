@@ -354,7 +354,18 @@ export class RedisConnection {
   /** A connection without answers is given up; what else waits on it is repeated on the next. */
   #replace(silent: RawClient): void {
     if (this.#closed || this.#client !== silent) return;
-    const client = this.#makeClient();
+    let client: RawClient;
+    try {
+      client = this.#makeClient();
+    } catch (error) { // Its files cannot be read at the moment; the silent one may come back.
+      const { address } = this.#target;
+      const reason = (error as Error).message.replace(/\s+/g, " ");
+      logger.warn("Redis at {address} is silent, and cannot be connected to again: {reason}", {
+        address,
+        reason,
+      });
+      return;
+    }
     this.#established.add(client);
     this.#client = client;
     this.#connecting(client).catch((error) => this.#lastError = error);

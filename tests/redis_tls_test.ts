@@ -1,13 +1,14 @@
 /** TLS with a private authority, on real servers: who is trusted, and what is said of who is not. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { copyFileSync, readFileSync, rmSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createPool, type JobContext, QueueConnectionError, Worker } from "../mod.ts";
 import type { RedisSettings } from "../redis_settings.ts";
 import { unusedPort } from "./_fake_server.ts";
-import { rejection } from "./_helpers.ts";
+import { eventually, rejection, within } from "./_helpers.ts";
 import { type RedisServer, startRedis } from "./_redis.ts";
+import { Folder } from "./_sqlite.ts";
 
 const file = (name: string) => fileURLToPath(new URL(`data/tls/${name}`, import.meta.url));
 
@@ -117,5 +118,28 @@ describe("TLS", () => {
       await refusal({ ...settings, ...stale }),
       /^Redis at localhost:\d+: it refuses the certificate of sslCertfile/,
     );
+  });
+
+  it("stands a silent server while its files cannot be read", async () => {
+    const { server, port } = await startTls("server", "no");
+    using folder = new Folder();
+    const sslCaCerts = folder.file("ca.pem");
+    copyFileSync(file("ca.pem"), sslCaCerts);
+    await using arq = await createPool({
+      ...trusting,
+      sslCaCerts,
+      port,
+      connTimeout: 5_000,
+      timeout: 300,
+    });
+    rmSync(sslCaCerts);
+    server.kill("SIGSTOP");
+    for (const call of [arq.queuedJobs(), arq.queuedJobs()].map(rejection)) {
+      const { message } = await within(5_000, "the call ends", call);
+      assert.match(message, /no reply within 0\.3 s$/);
+    }
+    server.kill("SIGCONT");
+    await eventually(() => arq.queuedJobs().then(() => true, () => false), "calls work again");
+    await server.stop();
   });
 });
