@@ -13,7 +13,6 @@ import {
   type ResultRecord,
   type Serializer,
 } from "./serializer.ts";
-import { LONGEST_TIMER_MS } from "./sleep.ts";
 import type { JobSnapshot, Store } from "./store.ts";
 import { checkOptions, checkSignal } from "./validation.ts";
 
@@ -247,7 +246,6 @@ function waitLimit(
   { timeout, signal }: ResultOptions,
   onEnd: (reason: unknown) => void,
 ) {
-  const set = (ms: number, call: () => void) => deadlines.set(Math.min(ms, LONGEST_TIMER_MS), call);
   let isOver = false;
   let callOff: (() => void) | undefined;
   let endTimeout: (() => void) | undefined;
@@ -257,12 +255,12 @@ function waitLimit(
   if (timeout !== undefined) {
     const ms = durationMs("timeout", timeout);
     const message = `Job ${jobId} has no result yet after ${ms / 1_000} s`;
-    endTimeout = set(ms, () => onEnd(new DOMException(message, "TimeoutError")));
+    endTimeout = deadlines.set(ms, () => onEnd(new DOMException(message, "TimeoutError")));
   }
   return {
     after: (ms: number, call: () => void): void => {
       callOff?.();
-      if (!isOver) callOff = set(ms, call);
+      if (!isOver) callOff = deadlines.set(ms, call);
     },
     [Symbol.dispose]: () => {
       isOver = true;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import process from "node:process";
+import { describe, it, mock } from "node:test";
 import { inspect, promisify } from "node:util";
 import {
   createPool,
@@ -14,6 +15,8 @@ import {
   Retry,
   Worker,
 } from "../mod.ts";
+import { LONGEST_TIMER_MS } from "../sleep.ts";
+import { rejection } from "./_helpers.ts";
 import { Gate, scenarios, type Scene, until } from "./_worker.ts";
 
 class QuotaError extends Error {
@@ -433,4 +436,28 @@ scenarios("A job handle", (scenario) => {
       assert.deepEqual(await scene.keys(), []);
     },
   );
+});
+
+describe("A wait for longer than a timer can be", () => {
+  it("goes on when the timer is over", async () => {
+    const arq = await createPool("sqlite::memory:");
+    const job = await arq.enqueueJob("f", [], { deferBy: { days: 60 } });
+    let now = performance.now();
+    const clock = mock.method(performance, "now", () => now);
+    mock.timers.enable({ apis: ["setTimeout"] });
+    try {
+      const enough = new AbortController();
+      const years = { days: 3_650 };
+      const waiting = job.result({ timeout: years, pollDelay: years, signal: enough.signal });
+      const failure = rejection(waiting);
+      now += LONGEST_TIMER_MS;
+      mock.timers.tick(LONGEST_TIMER_MS);
+      enough.abort(new Error("enough"));
+      assert.equal((await failure).message, "enough");
+      await arq.close();
+    } finally {
+      mock.timers.reset();
+      clock.mock.restore();
+    }
+  });
 });
