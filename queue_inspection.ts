@@ -117,7 +117,10 @@ export abstract class QueueInspection {
     return [...cronJobs.values()].sort((a, b) => nextOf(a) - nextOf(b));
   }
 
-  /** The queues of this prefix that workers or clients have used in the last days, by name. */
+  /**
+   * The queues of this prefix, by name: those that workers or clients have used in the last seven
+   * days; on SQLite all that the file has ever had.
+   */
   async queueNames(): Promise<string[]> {
     return [...await this.store.inspection.queueNames()].sort();
   }

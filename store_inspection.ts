@@ -151,6 +151,6 @@ export interface StoreInspection {
   numbers(queueName: string, minutes: number): Promise<QueueNumbers>;
   /** What the live workers of a queue have told of themselves. */
   workers(queueName: string): Promise<readonly LiveWorker[]>;
-  /** The queues of the prefix that were used in the last days. */
+  /** The queues of the prefix, at least those that were used in the last days. */
   queueNames(): Promise<readonly string[]>;
 }
