@@ -73,7 +73,7 @@ const NO_JOBS: Counters & { readonly ongoing: number } = {
  * console.log(String(worker)); // <Worker j_complete=0 j_failed=0 j_retried=0 j_ongoing=0>
  * ```
  */
-export class Worker<State = unknown> implements AsyncDisposable {
+export class Worker<State extends object = object> implements AsyncDisposable {
   readonly #settings: ResolvedSettings;
   #loop: JobLoop | undefined;
   #past: Counters = NO_JOBS;
@@ -355,7 +355,9 @@ function handleSignals(stop: AbortController): Disposable {
  *
  * @throws {SettingsError} listing every problem.
  */
-export function createWorker<State = unknown>(settings: WorkerSettings<State>): Worker<State> {
+export function createWorker<State extends object = object>(
+  settings: WorkerSettings<State>,
+): Worker<State> {
   return new Worker(settings);
 }
 
@@ -375,7 +377,7 @@ export function createWorker<State = unknown>(settings: WorkerSettings<State>): 
  * @throws {SettingsError} listing every problem.
  * @throws what {@linkcode Worker.run} throws.
  */
-export async function runWorker<State = unknown>(
+export async function runWorker<State extends object = object>(
   settings: WorkerSettings<State>,
   options: RunOptions = {},
 ): Promise<Worker<State>> {

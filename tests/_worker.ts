@@ -18,7 +18,7 @@ import { randomPrefix } from "./_redis.ts";
 const DEADLINE_MS = 15_000;
 
 /** A worker that runs. */
-export interface RunningWorker<State> {
+export interface RunningWorker<State extends object> {
   readonly worker: Worker<State>;
   /** Settles as `run` does. */
   readonly ended: Promise<void>;
@@ -48,12 +48,12 @@ export class Scene {
   }
 
   /** A worker on the scene's queue with a connection of its own, not started. */
-  worker<State = unknown>(settings: WorkerSettings<State>): Worker<State> {
+  worker<State extends object = object>(settings: WorkerSettings<State>): Worker<State> {
     return new Worker<State>({ connection: this.connection, prefix: this.prefix, ...settings });
   }
 
   /** Starts a worker, which is closed with the scene. */
-  start<State = unknown>(settings: WorkerSettings<State>): RunningWorker<State> {
+  start<State extends object = object>(settings: WorkerSettings<State>): RunningWorker<State> {
     const worker = this.worker(settings);
     const ended = worker.run();
     ended.catch(() => {}); // told at the end of the scene
@@ -63,7 +63,9 @@ export class Scene {
   }
 
   /** Runs a worker until the queue is empty. */
-  async burst<State = unknown>(settings: WorkerSettings<State>): Promise<Worker<State>> {
+  async burst<State extends object = object>(
+    settings: WorkerSettings<State>,
+  ): Promise<Worker<State>> {
     const worker = this.worker<State>({ burst: true, pollDelay: 20, ...settings });
     await worker.run();
     return worker;

@@ -282,6 +282,8 @@ function settings(): void {
   });
   // @ts-expect-error: sum needs a database on its context
   const _stateless = { functions } satisfies WorkerSettings;
+  // @ts-expect-error: the context comes first
+  new Worker({ functions: { double: (n: number) => 2 * n } });
   // @ts-expect-error: there is no such setting
   const _typo = { functions, maxjobs: 3 } satisfies WorkerSettings<State>;
   // @ts-expect-error: -1 is arq's word for no limit, and no duration either

@@ -58,7 +58,7 @@ after(async () => {
 });
 
 /** Holds the reply to the first claim that takes a job, as a slow network does. */
-function holdClaim({ worker }: RunningWorker<unknown>): Gate {
+function holdClaim({ worker }: RunningWorker<object>): Gate {
   const gate = new Gate();
   const { store } = worker.arq;
   const claim = store.claim.bind(store);
@@ -167,7 +167,7 @@ scenarios("A job that fails with an error with", (scenario) => {
 });
 
 /** Makes the first call of `finish` fail; tells the times of all calls. */
-function failFirstFinish({ worker }: RunningWorker<unknown>): number[] {
+function failFirstFinish({ worker }: RunningWorker<object>): number[] {
   const calls: number[] = [];
   const { store } = worker.arq;
   const finish = store.finish.bind(store);
@@ -205,7 +205,7 @@ scenarios("An end that the store did not take", (scenario) => {
 });
 
 /** The worker ends in a moment, though not without its grace. */
-async function closesSoon({ worker, ended }: RunningWorker<unknown>): Promise<void> {
+async function closesSoon({ worker, ended }: RunningWorker<object>): Promise<void> {
   const took = await timeOf(worker.close());
   assert.ok(took < 3_000, `it took ${took} ms`);
   await ended;
