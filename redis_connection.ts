@@ -325,9 +325,11 @@ export class RedisConnection {
   #makeClient(): RawClient {
     completeTracingChannels();
     const { minDelayMs, maxDelayMs } = this.#target;
-    const client = this.#factory((retries, cause) =>
-      this.#established.has(client) ? backoff(retries, minDelayMs, maxDelayMs) : cause
-    );
+    const client = this.#factory((retries, cause) => {
+      // What a Sentinel's client opens while it is closed would try to connect for ever.
+      const isUsed = !this.#closed && this.#client === client && this.#established.has(client);
+      return isUsed ? backoff(retries, minDelayMs, maxDelayMs) : cause;
+    });
     client.on("error", (error) => {
       this.#lastError = error;
       if (this.#client === client && this.#established.has(client) && !this.#isLost) {

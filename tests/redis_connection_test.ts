@@ -6,7 +6,9 @@ import { describe, it } from "node:test";
 import { createPool, type RedisClient } from "../client.ts";
 import { QueueConnectionError } from "../errors.ts";
 import { openStore } from "../open_store.ts";
-import type { RedisSettings } from "../redis_settings.ts";
+import { makeRawClient } from "../redis_clients.ts";
+import { type ClientFactory, RedisConnection } from "../redis_connection.ts";
+import { type RedisSettings, resolveRedisSettings } from "../redis_settings.ts";
 import type { Store } from "../store.ts";
 import { FakeServer, startLossyRelay, startParrot, unusedPort } from "./_fake_server.ts";
 import {
@@ -431,6 +433,22 @@ describe("Connections", () => {
     assert.equal(await isThere(store, "q", "a"), false);
     await store.close();
     await eventually(async () => await countOthers(admin) === 0, "none is left");
+  });
+
+  it("are tried again by no client that was closed, whatever it has opened since", async () => {
+    await using server = await startRedis();
+    const target = resolveRedisSettings({ host: HOST, port: server.port });
+    const strategies: Parameters<ClientFactory>[0][] = [];
+    const connection = new RedisConnection((reconnect) => {
+      strategies.push(reconnect);
+      return makeRawClient(target, reconnect);
+    }, target);
+    await connection.connect();
+    const lost = new Error("lost");
+    const answers = () => strategies.map((reconnect) => typeof reconnect(0, lost));
+    assert.deepEqual(answers(), ["number"]);
+    connection.close();
+    assert.deepEqual(answers(), ["object"]);
   });
 
   it("leave a client that was handed in open and untouched", async () => {
