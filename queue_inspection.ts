@@ -1,5 +1,5 @@
 /**
- * What the client does for operators.
+ * What the client sees of queues, and how it steers them.
  * @module
  */
 import { getLogger } from "@logtape/logtape";

@@ -51,7 +51,8 @@ export function wakeKey(queueName: string): string {
 /**
  * The channel on which a job's end is announced; ids that are alike up to an @ share one.
  *
- * A message is the id's length in bytes, a colon, the id, and the encoded result if it is small.
+ * A message is the id's length in bytes, a colon, the id, and the encoded result if it is small or is
+ * not kept.
  */
 export function doneChannel(prefix: string, jobId: string): string {
   return `${prefix}done:${/^(.[^@]*)@/s.exec(jobId)?.[1] ?? jobId}`;

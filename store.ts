@@ -209,8 +209,8 @@ export interface SuspectRule {
 }
 
 /**
- * Called when a job has finished, with the encoded result if it is small; without one also when that
- * may have been missed.
+ * Called when a job has finished, with the encoded result if it is small or is not kept; without one
+ * also when that may have been missed.
  */
 export type FinishListener = (record: Uint8Array | undefined) => void;
 

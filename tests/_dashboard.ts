@@ -18,6 +18,14 @@ export const HOSTILE =
 /** What `Deno.serve` tells of a browser on this machine. */
 export const LOCAL = { remoteAddr: { transport: "tcp", hostname: "127.0.0.1", port: 50_000 } };
 
+/** A path to each page. */
+export const PAGES = ["/", "/minutes", "/jobs", "/job?id=nothing", "/workers", "/cron"];
+
+/** A queue in memory, without a worker. */
+export async function openPool(): Promise<ArqClient> {
+  return await createPool("sqlite::memory:", { prefix: randomPrefix() });
+}
+
 /** A queue in memory, with a worker. */
 export class Stage implements AsyncDisposable {
   readonly arq: ArqClient;

@@ -241,9 +241,13 @@ scenarios("arq.call", (scenario) => {
     const repeat = (_ctx: JobContext, n: number) => "x".repeat(n);
     scene.start({ functions: { repeat }, keepResult: 0 });
     assert.equal((await scene.arq.call("repeat", [300_000]) as string).length, 300_000);
-    const job = await scene.arq.enqueueJob("repeat", [300_000], { deferBy: 100 });
+    await scene.arq.pause();
+    const job = await scene.arq.enqueueJob("repeat", [300_000]);
     let last: JobEvent | undefined;
-    for await (const event of job.events()) last = event;
+    for await (const event of job.events()) {
+      if (last === undefined) await scene.arq.resume(); // somebody listens from now on
+      last = event;
+    }
     assert.ok(last?.kind === "finished" && last.success);
     assert.equal((last.result as string).length, 300_000);
   });
