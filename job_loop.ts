@@ -299,7 +299,8 @@ export class JobLoop implements Executor, Counters, Sleeper {
     try {
       const { queueName, leaseMs } = this.settings;
       const { suspects } = this.#jobs;
-      reply = await this.#store.claim(queueName, this.#holders.own, limit, leaseMs, suspects);
+      const request = { holder: this.#holders.own, limit, leaseMs, suspects };
+      reply = await this.#store.claim(queueName, request);
     } catch (error) {
       log.storeFailed("claim jobs", error);
       this.#holders.doubt(this.#holders.own);

@@ -48,6 +48,7 @@ import type { RedisTarget } from "./redis_settings.ts";
 import type {
   AbortReply,
   ClaimReply,
+  ClaimRequest,
   Finish,
   FinishListener,
   GiveBack,
@@ -61,7 +62,6 @@ import type {
   QueueEntry,
   Settled,
   Store,
-  SuspectRule,
   WakeLine,
 } from "./store.ts";
 
@@ -173,14 +173,8 @@ export class RedisStore implements Store {
     return jobs.map((_job, i) => !taken.has(i + 1));
   }
 
-  async claim(
-    queueName: string,
-    holder: string,
-    limit: number,
-    leaseMs: number,
-    suspects?: SuspectRule,
-  ): Promise<ClaimReply> {
-    const args = claimArguments({ holder, limit, leaseMs, suspects });
+  async claim(queueName: string, request: ClaimRequest): Promise<ClaimReply> {
+    const args = claimArguments(request);
     let wasRepeated = false;
     const reply = await this.#run(scripts.claim, queueName, (again) => {
       wasRepeated ||= again;

@@ -10,6 +10,7 @@ import type {
   AbortReply,
   Claim,
   ClaimReply,
+  ClaimRequest,
   Finish,
   GiveBack,
   JobObservation,
@@ -134,11 +135,9 @@ function isTaken(
 /** Takes due jobs, orphans first, of suspects one at the most, and sets a lease on each. */
 export function claim(
   scope: Scope,
-  holder: string,
-  limit: number,
-  leaseMs: number,
-  { lastTry, mayTake }: SuspectRule = NO_SUSPECTS,
+  { holder, limit, leaseMs, suspects = NO_SUSPECTS }: ClaimRequest,
 ): ClaimReply {
+  const { lastTry, mayTake } = suspects;
   const { sql, queue, now } = scope;
   const token = `${holder}:${crypto.randomUUID()}`;
   const claims: Claim[] = [];

@@ -31,6 +31,7 @@ import type {
   AbortReply,
   Claim,
   ClaimReply,
+  ClaimRequest,
   Finish,
   FinishListener,
   GiveBack,
@@ -45,7 +46,6 @@ import type {
   QueueEntry,
   Settled,
   Store,
-  SuspectRule,
   WakeLine,
 } from "./store.ts";
 import type { StoreInspection } from "./store_inspection.ts";
@@ -140,13 +140,7 @@ export class SqliteStore implements Store {
     return this.#write(queueName, (scope) => enqueue(scope, jobs, extraMs));
   }
 
-  async claim(
-    queueName: string,
-    holder: string,
-    limit: number,
-    leaseMs: number,
-    suspects?: SuspectRule,
-  ): Promise<ClaimReply> {
+  async claim(queueName: string, request: ClaimRequest): Promise<ClaimReply> {
     const database = this.#open;
     const place = { prefix: this.prefix, queueName };
     // Whoever finds nothing must not keep others from writing.
@@ -154,12 +148,16 @@ export class SqliteStore implements Store {
       database.clearMark(place);
       return hasDue(scope) ? undefined : queueState(scope);
     };
+    const { limit, suspects } = request;
     const claims: Claim[] = [];
     for (;;) {
-      const most = Math.min(limit - claims.length, BATCH);
       const hasSuspect = claims.some(({ isSuspect }) => isSuspect);
-      const rule = suspects && { ...suspects, mayTake: suspects.mayTake && !hasSuspect };
-      const take = (scope: Scope) => claim(scope, holder, most, leaseMs, rule);
+      const part = {
+        ...request,
+        limit: Math.min(limit - claims.length, BATCH),
+        suspects: suspects && { ...suspects, mayTake: suspects.mayTake && !hasSuspect },
+      };
+      const take = (scope: Scope) => claim(scope, part);
       const reply = await database.readOrWrite(place, this.#target.timeoutMs, look, take);
       database.noteClaim(place, reply);
       claims.push(...reply.claims);

@@ -188,7 +188,7 @@ export interface WakeLine extends Disposable {
   disarm(holder: string): Promise<void>;
 }
 
-/** A claim to be made at a wake-up; the same as the arguments of {@linkcode Store.claim}. */
+/** What a claim is to take, now or at a wake-up. */
 export interface ClaimRequest {
   /** What the tokens start with. */
   readonly holder: string;
@@ -251,18 +251,12 @@ export interface Store extends AsyncDisposable {
    */
   enqueue(queueName: string, jobs: readonly NewJob[], extraMs: number): Promise<boolean[]>;
   /**
-   * Takes up to `limit` due jobs and sets a lease on each, under tokens that start with `holder`.
+   * Takes due jobs and sets a lease on each.
    *
    * Of suspects it takes one at the most: so one that kills its worker does not take others with
    * it to the end of their tries.
    */
-  claim(
-    queueName: string,
-    holder: string,
-    limit: number,
-    leaseMs: number,
-    suspects?: SuspectRule,
-  ): Promise<ClaimReply>;
+  claim(queueName: string, request: ClaimRequest): Promise<ClaimReply>;
   /** Renews leases; false stands for one that is lost. */
   renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]>;
   /** Records the end of jobs and tells whoever waits for them. */

@@ -5,7 +5,7 @@
 import { decodeJob, type Deserializer } from "./serializer.ts";
 import { MEMORY } from "./sqlite_settings.ts";
 import { SqliteStore } from "./sqlite_store.ts";
-import type { ClaimReply, Finish, JobObservation, NewJob, Settled, SuspectRule } from "./store.ts";
+import type { ClaimReply, ClaimRequest, Finish, JobObservation, NewJob, Settled } from "./store.ts";
 
 /** A job that was enqueued, by the test, by a job or by a schedule. */
 export interface EnqueuedJob {
@@ -61,14 +61,8 @@ export class TestStore extends SqliteStore {
   }
 
   /** Shows a worker in burst mode an empty queue when nothing is due, for time stands still. */
-  override async claim(
-    queueName: string,
-    holder: string,
-    limit: number,
-    leaseMs: number,
-    suspects?: SuspectRule,
-  ): Promise<ClaimReply> {
-    const reply = await super.claim(queueName, holder, limit, leaseMs, suspects);
+  override async claim(queueName: string, request: ClaimRequest): Promise<ClaimReply> {
+    const reply = await super.claim(queueName, request);
     return { ...reply, nextDueMs: undefined, queued: reply.claims.length };
   }
 
@@ -91,7 +85,8 @@ export class TestStore extends SqliteStore {
 
   /** When the next job is due; Infinity if there is none. */
   async nextDueAt(queueName: string): Promise<number> {
-    const { now, nextDueMs = Infinity } = await super.claim(queueName, "", 0, 1);
+    const request = { holder: "", limit: 0, leaseMs: 1 };
+    const { now, nextDueMs = Infinity } = await super.claim(queueName, request);
     return now + nextDueMs;
   }
 

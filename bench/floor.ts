@@ -39,7 +39,11 @@ export async function floor(url: string): Promise<Contender> {
           let done = 0;
           let finishing: Promise<unknown> = Promise.resolve();
           while (done < count) {
-            const { claims } = await store.claim(QUEUE, "floor", concurrency, LEASE_MS);
+            const { claims } = await store.claim(QUEUE, {
+              holder: "floor",
+              limit: concurrency,
+              leaseMs: LEASE_MS,
+            });
             done += claims.length;
             finishing = finish(claims);
           }

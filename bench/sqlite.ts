@@ -120,7 +120,9 @@ async function measureLeases(
 ): Promise<void> {
   const batches: (readonly Lease[])[] = [];
   await measure("claim 100", async () => {
-    batches.push((await store.claim(queue, "holder", 100, LEASE_MS)).claims);
+    batches.push(
+      (await store.claim(queue, { holder: "holder", limit: 100, leaseMs: LEASE_MS })).claims,
+    );
   });
   await measure("renew 100", (i) => store.renew(queue, batches[i] ?? [], LEASE_MS));
   await measure("finish 100", (i) => {

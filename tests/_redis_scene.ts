@@ -35,7 +35,8 @@ export class Scene implements AsyncDisposable {
   }
 
   async claim(limit = 10): Promise<readonly Claim[]> {
-    return (await this.store.claim(this.queue, "holder", limit, LEASE_MS)).claims;
+    return (await this.store.claim(this.queue, { holder: "holder", limit, leaseMs: LEASE_MS }))
+      .claims;
   }
 
   async start(jobId: string): Promise<Claim> {

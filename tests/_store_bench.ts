@@ -30,7 +30,7 @@ export class Bench implements AsyncDisposable {
   }
 
   async claim(limit = 10, leaseMs = LEASE_MS, holder = "holder"): Promise<readonly Claim[]> {
-    return (await this.store.claim(this.queue, holder, limit, leaseMs)).claims;
+    return (await this.store.claim(this.queue, { holder, limit, leaseMs })).claims;
   }
 
   /** Enqueues a job that is due and claims it. */

@@ -297,7 +297,12 @@ export function conformance(name: string, open: OpenStore): void {
       }
       const take = async (mayTake: boolean) => {
         const suspects = { lastTry: 3, mayTake };
-        const { claims } = await b.store.claim(b.queue, "holder", 10, LEASE_MS, suspects);
+        const { claims } = await b.store.claim(b.queue, {
+          holder: "holder",
+          limit: 10,
+          leaseMs: LEASE_MS,
+          suspects,
+        });
         return claims.map(({ jobId, starts, isSuspect }) => `${jobId} ${starts} ${isSuspect}`);
       };
       assert.deepEqual(await take(false), ["orphan 2 false", "due 1 false"]);
@@ -314,7 +319,12 @@ export function conformance(name: string, open: OpenStore): void {
       for (const { jobId } of await b.claim(10, SHORT_LEASE_MS)) await b.outlive(jobId);
       await b.enqueue(...Array.from({ length: 100 }, (_, i) => newJob(`due ${i}`)));
       const suspects = { lastTry: 2, mayTake: true };
-      const { claims } = await b.store.claim(b.queue, "holder", 100, LEASE_MS, suspects);
+      const { claims } = await b.store.claim(b.queue, {
+        holder: "holder",
+        limit: 100,
+        leaseMs: LEASE_MS,
+        suspects,
+      });
       assert.equal(claims.length, 100);
       assert.equal(claims.filter(({ isSuspect }) => isSuspect).length, 1);
     });
@@ -352,16 +362,16 @@ export function conformance(name: string, open: OpenStore): void {
 
     it("tells the time, the queue's length, and when the next job or lease is due", async () => {
       await using b = await bench();
-      const empty = await b.store.claim(b.queue, "h", 10, 8_000);
+      const empty = await b.store.claim(b.queue, { holder: "h", limit: 10, leaseMs: 8_000 });
       assert.equal(empty.nextDueMs, undefined);
       assert.equal(empty.queued, 0);
       isAbout(empty.now, Date.now(), "the store's time");
       await b.enqueue(newJob("due"), newJob("deferred", { deferMs: 20_000 }));
-      const first = await b.store.claim(b.queue, "h", 10, 8_000);
+      const first = await b.store.claim(b.queue, { holder: "h", limit: 10, leaseMs: 8_000 });
       assert.equal(first.queued, 2);
       isAbout(first.nextDueMs ?? NaN, 8_000, "the end of the lease");
       await b.finish(only(first.claims));
-      const second = await b.store.claim(b.queue, "h", 10, 8_000);
+      const second = await b.store.claim(b.queue, { holder: "h", limit: 10, leaseMs: 8_000 });
       assert.equal(second.queued, 1);
       isAbout(second.nextDueMs ?? NaN, 20_000, "the deferred job");
     });

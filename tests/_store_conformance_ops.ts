@@ -27,7 +27,11 @@ export function describeSteering(name: string, bench: OpenBench): void {
       await b.outlive("orphan");
       await b.store.inspection.setPaused(b.queue, true);
       await b.store.inspection.setPaused(b.queue, true);
-      const reply = await b.store.claim(b.queue, "holder", 10, MINUTE_MS);
+      const reply = await b.store.claim(b.queue, {
+        holder: "holder",
+        limit: 10,
+        leaseMs: MINUTE_MS,
+      });
       assert.deepEqual([reply.claims, reply.nextDueMs, reply.queued], [[], undefined, 3]);
       await b.store.inspection.setPaused(b.queue, false);
       assert.deepEqual(idsOf(await b.claim()), ["orphan", "due"]);
@@ -52,7 +56,11 @@ export function describeSteering(name: string, bench: OpenBench): void {
       await b.store.enqueue(`${b.queue}-other`, [newJob("elsewhere")], MINUTE_MS);
       await b.enqueue(newJob("a"));
       assert.deepEqual(idsOf(await b.claim()), ["a"]);
-      const other = await b.store.claim(`${b.queue}-other`, "holder", 10, MINUTE_MS);
+      const other = await b.store.claim(`${b.queue}-other`, {
+        holder: "holder",
+        limit: 10,
+        leaseMs: MINUTE_MS,
+      });
       assert.deepEqual(other.claims, []);
     });
 

@@ -94,7 +94,11 @@ export class Scene {
     const stolen: Lease[] = [];
     await until("the stolen lease", async () => {
       await this.endLeases();
-      const { claims } = await this.arq.store.claim(this.queueName, "thief", 10, 60_000);
+      const { claims } = await this.arq.store.claim(this.queueName, {
+        holder: "thief",
+        limit: 10,
+        leaseMs: 60_000,
+      });
       stolen.push(...claims);
       return stolen.length > 0;
     });
@@ -108,7 +112,7 @@ export class Scene {
 
   /** Claims what is due as a worker does that dies with it, and lets the leases end. */
   async dieWithLease(): Promise<void> {
-    await this.arq.store.claim(this.queueName, "dead", 10, 60_000);
+    await this.arq.store.claim(this.queueName, { holder: "dead", limit: 10, leaseMs: 60_000 });
     await this.endLeases();
   }
 

@@ -29,9 +29,9 @@ function watchCalls(scene: Scene): Calls {
   const claim = store.claim.bind(store);
   const giveBack = store.giveBack.bind(store);
   const calls: Calls = { limits: [], returned: [] };
-  store.claim = (queueName, holder, limit, ...rest) => {
-    calls.limits.push(limit);
-    return claim(queueName, holder, limit, ...rest);
+  store.claim = (queueName, request) => {
+    calls.limits.push(request.limit);
+    return claim(queueName, request);
   };
   store.giveBack = (queueName, jobs) => {
     calls.returned.push(...jobs.map(({ lease }) => lease.jobId));

@@ -207,7 +207,10 @@ describe("Hostile data in Redis", () => {
       await raw.call("DEL", `${prefix}${key}`);
       await raw.call("SET", `${prefix}${key}`, "something else");
       const wrong = /^Redis at \S+: a key with the queue's name or prefix holds something else/;
-      await assert.rejects(arq.store.claim(`${prefix}queue`, "me", 1, 1_000), { message: wrong });
+      await assert.rejects(
+        arq.store.claim(`${prefix}queue`, { holder: "me", limit: 1, leaseMs: 1_000 }),
+        { message: wrong },
+      );
       await raw.call("DEL", `${prefix}${key}`);
       await site.isAtWork();
     });

@@ -168,7 +168,9 @@ describe("Watching jobs on Redis", () => {
     await using arq = await createPool(server.url, { prefix: randomPrefix() });
     const { store, defaultQueueName: queue } = arq;
     await arq.enqueueJob("f", [], { jobId: "f" });
-    const lease = (await store.claim(queue, "holder", 1, 60_000)).claims[0] ?? assert.fail();
+    const lease =
+      (await store.claim(queue, { holder: "holder", limit: 1, leaseMs: 60_000 })).claims[0] ??
+        assert.fail();
     const key = `${store.prefix}progress:f`;
     const isKept = async () => {
       const ttl = Number(await raw.call("PTTL", key));

@@ -22,7 +22,12 @@ describe("A claim on Redis", () => {
     for (let i = 0; i < 3; i++) await orphan(`orphan${i}`, 5_000 + i);
     await s.call("CONFIG", "RESETSTAT");
     const suspects = { lastTry: 3, mayTake: false };
-    const { claims } = await s.store.claim(s.queue, "holder", 1, LEASE_MS, suspects);
+    const { claims } = await s.store.claim(s.queue, {
+      holder: "holder",
+      limit: 1,
+      leaseMs: LEASE_MS,
+      suspects,
+    });
     assert.equal(only(claims).jobId, "orphan0");
     const stats = String(await s.call("INFO", "commandstats"));
     const pages = Number(/cmdstat_zrangebyscore:calls=(\d+)/.exec(stats)?.[1]);
@@ -50,7 +55,11 @@ describe("A claim on Redis", () => {
     for (let i = 0; i < 200; i++) {
       for (const name of ["small", "large"] as const) {
         const start = performance.now();
-        const { claims } = await s.store.claim(queues[name], "h", 10, LEASE_MS);
+        const { claims } = await s.store.claim(queues[name], {
+          holder: "h",
+          limit: 10,
+          leaseMs: LEASE_MS,
+        });
         costs[name].push(performance.now() - start);
         assert.equal(claims.length, 10);
       }

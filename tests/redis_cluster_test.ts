@@ -28,7 +28,8 @@ describe("Redis Cluster: slots that move", () => {
   it("let no script do half of its work (rule 30)", async () => {
     await using store = await openTestStore({ url: cluster.url, prefix: taggedPrefix() });
     const queue = `${store.prefix}queue`;
-    const claim = async () => only((await store.claim(queue, "holder", 1, LEASE_MS)).claims);
+    const claim = async () =>
+      only((await store.claim(queue, { holder: "holder", limit: 1, leaseMs: LEASE_MS })).claims);
     await store.enqueue(queue, [newJob("a")], LEASE_MS);
     const lease = await claim();
     await store.giveBack(queue, [{ lease, kind: "release", starts: 1 }]);
@@ -60,7 +61,9 @@ describe("Redis Cluster: slots that move", () => {
     await store.enqueue(queue, ids.map((id) => newJob(id)), LEASE_MS);
     const claims: Claim[] = [];
     while (claims.length < ids.length) {
-      claims.push(...(await store.claim(queue, "holder", 500, LEASE_MS)).claims);
+      claims.push(
+        ...(await store.claim(queue, { holder: "holder", limit: 500, leaseMs: LEASE_MS })).claims,
+      );
     }
     await store.finish(queue, claims.map((claim) => endOf(claim)));
     const slot = await cluster.slotOf(queue);

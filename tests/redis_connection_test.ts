@@ -170,7 +170,7 @@ describe("Losing the connection", () => {
       assert.deepEqual(await store.enqueue(queue, [newJob(idKind, { idKind })], LEASE_MS), [true]);
     }
     assert.equal(relay.lost, 2);
-    const { claims } = await store.claim(queue, "h", 10, LEASE_MS);
+    const { claims } = await store.claim(queue, { holder: "h", limit: 10, leaseMs: LEASE_MS });
     assert.equal(claims.length, 3);
     relay.loseReplyTo("result of given");
     const settled = await store.finish(queue, claims.map((claim) => endOf(claim)));
@@ -289,7 +289,7 @@ describe("Losing the connection", () => {
     server.kill("SIGSTOP");
     const calls = [
       store.lookUp(queue, "a", false),
-      store.claim(queue, "h", 1, LEASE_MS),
+      store.claim(queue, { holder: "h", limit: 1, leaseMs: LEASE_MS }),
       store.queueEntries(queue),
       store.onFinished("a", () => {}),
     ];
@@ -349,7 +349,7 @@ describe("A wake-up that claims", () => {
     const queue = `${store.prefix}queue`;
     using line = store.openWakeLine(queue);
     assert.equal(line.canClaim, true);
-    await store.claim(queue, "me", 1, LEASE_MS); // The server knows the script from now on.
+    await store.claim(queue, { holder: "me", limit: 1, leaseMs: LEASE_MS }); // The server knows the script from now on.
     const request = { holder: "me", limit: 1, leaseMs: LEASE_MS };
     const waiting = line.wait(request);
     await store.enqueue(queue, [newJob("first"), newJob("second")], LEASE_MS);
@@ -368,7 +368,10 @@ describe("A wake-up that claims", () => {
     const waiting = line.wait({ holder: "me", limit: 1, leaseMs: LEASE_MS });
     await store.enqueue(queue, [newJob("a")], LEASE_MS);
     assert.equal(await waiting, true, "no claim has taught the server its script yet");
-    assert.equal((await store.claim(queue, "me", 1, LEASE_MS)).claims.length, 1);
+    assert.equal(
+      (await store.claim(queue, { holder: "me", limit: 1, leaseMs: LEASE_MS })).claims.length,
+      1,
+    );
   });
 
   it("keeps a claim at a wake-up although the wake-up itself is refused", async () => {
@@ -377,7 +380,10 @@ describe("A wake-up that claims", () => {
     const queue = `${store.prefix}queue`;
     using line = store.openWakeLine(queue);
     await store.enqueue(queue, [newJob("a")], LEASE_MS);
-    assert.deepEqual((await store.claim(queue, "me", 0, LEASE_MS)).claims, []);
+    assert.deepEqual(
+      (await store.claim(queue, { holder: "me", limit: 0, leaseMs: LEASE_MS })).claims,
+      [],
+    );
     await (store.client as RedisClient).sendCommand(["SET", `${queue}:wake`, "no list"]);
     const reply = await line.wait({ holder: "me", limit: 1, leaseMs: LEASE_MS });
     assert.ok(typeof reply === "object" && reply.claims.length === 1);

@@ -192,7 +192,11 @@ describe("What operators see", () => {
     const lineUp = "for i = 1, 20000 do redis.call('RPUSH', KEYS[1], i .. ':e' .. i) end";
     await site.eval(lineUp, site.ops("succeeded"));
     await site.store.enqueue(site.queue, [newJob("a")], DAY_MS);
-    const { claims } = await site.store.claim(site.queue, "h", 1, 30_000);
+    const { claims } = await site.store.claim(site.queue, {
+      holder: "h",
+      limit: 1,
+      leaseMs: 30_000,
+    });
     await site.store.finish(site.queue, claims.map((claim) => endOf(claim)));
     assert.equal(await site.raw.call("LLEN", site.ops("succeeded")), 10_000);
     assert.match(String(await site.raw.call("LINDEX", site.ops("succeeded"), -1)), /^\d{13}:a$/);
@@ -203,7 +207,11 @@ describe("What operators see", () => {
     const key = site.ops("succeeded");
     const days = async () => Math.round(Number(await site.raw.call("PTTL", key)) / DAY_MS);
     await site.store.enqueue(site.queue, [newJob("a")], DAY_MS);
-    const { claims } = await site.store.claim(site.queue, "h", 1, 30_000);
+    const { claims } = await site.store.claim(site.queue, {
+      holder: "h",
+      limit: 1,
+      leaseMs: 30_000,
+    });
     await site.store.finish(site.queue, claims.map((claim) => endOf(claim)));
     assert.equal(await days(), 7);
     await site.raw.call("PEXPIRE", key, DAY_MS);
@@ -215,7 +223,11 @@ describe("What operators see", () => {
     await using site = await Site.open();
     await site.raw.call("SET", site.ops("succeeded"), "no list");
     await site.store.enqueue(site.queue, [newJob("a")], DAY_MS);
-    const { claims } = await site.store.claim(site.queue, "h", 1, 30_000);
+    const { claims } = await site.store.claim(site.queue, {
+      holder: "h",
+      limit: 1,
+      leaseMs: 30_000,
+    });
     const ends = claims.map((claim) => endOf(claim));
     assert.deepEqual(await site.store.finish(site.queue, ends), ["done"]);
     assert.deepEqual(
@@ -242,7 +254,11 @@ describe("What operators see", () => {
   it("has an expiry, whatever it is", async () => {
     await using site = await Site.open();
     await site.store.enqueue(site.queue, [newJob("a"), newJob("b"), newJob("c")], DAY_MS);
-    const { claims } = await site.store.claim(site.queue, "h", 2, 30_000);
+    const { claims } = await site.store.claim(site.queue, {
+      holder: "h",
+      limit: 2,
+      leaseMs: 30_000,
+    });
     const ends = claims.map((claim, i) => endOf(claim, { success: i === 0 }));
     await site.store.finish(site.queue, ends);
     await site.store.abort(site.queue, "c", bytes("x"), 60_000);

@@ -193,7 +193,7 @@ describe("Redis protocol, claim", () => {
   it("gives back its place to a job whose lease is over before its lock", async () => {
     await using s = await Scene.open();
     await s.enqueue(newJob("a", { dueAt: 5 }), newJob("b"));
-    only((await s.store.claim(s.queue, "holder", 1, 1)).claims);
+    only((await s.store.claim(s.queue, { holder: "holder", limit: 1, leaseMs: 1 })).claims);
     // As when the server stands still for that long between setting the lease and the lock.
     await s.call("SET", s.key("in-progress:a"), "holder:token:a", "PX", LEASE_MS);
     await eventually(async () => Number(await s.score("a")) < await s.now(), "the lease is over");

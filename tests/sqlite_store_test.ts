@@ -124,8 +124,8 @@ describe("SqliteStore", () => {
     assert.deepEqual(await store.enqueue("two", [newJob("a", { idKind: "given" })], DAY_MS), [
       true,
     ]);
-    assert.equal((await store.claim("one", "h", 10, 1_000)).queued, 0);
-    const { claims, queued } = await store.claim("two", "h", 10, 1_000);
+    assert.equal((await store.claim("one", { holder: "h", limit: 10, leaseMs: 1_000 })).queued, 0);
+    const { claims, queued } = await store.claim("two", { holder: "h", limit: 10, leaseMs: 1_000 });
     assert.equal(only(claims).payload?.length, newJob("a").payload.length);
     assert.equal(queued, 1);
   });
@@ -136,7 +136,7 @@ describe("SqliteStore", () => {
     await using _ = store;
     await store.enqueue("q", [newJob("a", { expiresMs: DAY_MS })], DAY_MS);
     await store.observe("q", "a", 60_000, false);
-    const lease = only((await store.claim("q", "h", 1, 60_000)).claims);
+    const lease = only((await store.claim("q", { holder: "h", limit: 1, leaseMs: 60_000 })).claims);
     await store.report("q", [{ lease, starts: 1, nth: 1, value: bytes("x") }], 60_000);
     for (let minute = 0; minute < 20; minute++) {
       clock.now += 59_000;
@@ -157,16 +157,16 @@ describe("SqliteStore", () => {
     const { store, clock } = await openWithClock(":memory:");
     await using _ = store;
     await store.enqueue("q", [newJob("a", { expiresMs: 10 })], DAY_MS);
-    const former = only((await store.claim("q", "h", 1, 100)).claims);
+    const former = only((await store.claim("q", { holder: "h", limit: 1, leaseMs: 100 })).claims);
     clock.now += 200;
     const anew = newJob("a", { idKind: "given", payload: bytes("anew"), deferMs: 1_000 });
     assert.deepEqual(await store.enqueue("q", [anew], DAY_MS), [true]);
     assert.deepEqual(await store.renew("q", [former], 100), [false]);
     assert.deepEqual(await store.finish("q", [endOf(former, { success: false })]), ["refused"]);
     assert.deepEqual(await store.finish("q", [endOf(former, { keepMs: 0 })]), ["done"]);
-    assert.deepEqual((await store.claim("q", "h", 1, 100)).claims, []);
+    assert.deepEqual((await store.claim("q", { holder: "h", limit: 1, leaseMs: 100 })).claims, []);
     clock.now += 1_000;
-    const claim = only((await store.claim("q", "h", 1, 100)).claims);
+    const claim = only((await store.claim("q", { holder: "h", limit: 1, leaseMs: 100 })).claims);
     assert.equal(TEXT.decode(claim.payload ?? undefined), "anew");
     assert.equal(claim.starts, 1);
   });
@@ -201,7 +201,10 @@ describe("SQLite files that are busy", () => {
     await opening.connect();
     await opening.close();
     other.close();
-    assert.deepEqual((await store.claim("q", "h", 1, 1_000)).claims, []);
+    assert.deepEqual(
+      (await store.claim("q", { holder: "h", limit: 1, leaseMs: 1_000 })).claims,
+      [],
+    );
   });
 
   it("end what is under way when the store is closed", async () => {
@@ -382,7 +385,10 @@ describe("A file that changes hands while it is open", () => {
       error.message,
       new RegExp(`its schema has version ${NEXT_VERSION}, made by a newer version`),
     );
-    await assert.rejects(store.claim("q", "h", 1, 1_000), QueueConnectionError);
+    await assert.rejects(
+      store.claim("q", { holder: "h", limit: 1, leaseMs: 1_000 }),
+      QueueConnectionError,
+    );
   });
 });
 
@@ -412,7 +418,9 @@ describe("The schema", () => {
       old.close();
       await using store = await openTestStore({ url: folder.url(), prefix: "p:" });
       assert.deepEqual((await store.lookUp("q", "ended", false)).result, new Uint8Array([2]));
-      const claim = only((await store.claim("q", "h", 1, 1_000)).claims);
+      const claim = only(
+        (await store.claim("q", { holder: "h", limit: 1, leaseMs: 1_000 })).claims,
+      );
       assert.equal(claim.jobId, "waits");
       assert.deepEqual(await store.finish("q", [endOf(claim)]), ["done"]);
     }
@@ -465,7 +473,7 @@ describe("The file's size", () => {
     for (let wave = 0; wave < 200; wave++) {
       const jobs = Array.from({ length: 500 }, (_, i) => newJob(`${wave}-${i}`, { payload }));
       await store.enqueue("q", jobs, DAY_MS);
-      const { claims } = await store.claim("q", "h", 500, 60_000);
+      const { claims } = await store.claim("q", { holder: "h", limit: 500, leaseMs: 60_000 });
       await store.finish(
         "q",
         claims.map((claim) => endOf(claim, { record: payload, keepMs: 5_000 })),
@@ -473,7 +481,7 @@ describe("The file's size", () => {
       clock.now += 1_000;
       largest = Math.max(largest, size());
     }
-    assert.equal((await store.claim("q", "h", 1, 1_000)).queued, 0);
+    assert.equal((await store.claim("q", { holder: "h", limit: 1, leaseMs: 1_000 })).queued, 0);
     assert.ok(largest < 40_000_000, `${largest} bytes`); // 100,000 results alone are 50 MB
     clock.now += DAY_MS;
     await eventually(

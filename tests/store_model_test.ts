@@ -125,7 +125,11 @@ class Run {
     const first = Math.min(limit, orphans.length);
     const due = this.#model.due().filter((jobId) => !ghosts.includes(jobId))
       .slice(0, limit - first);
-    const { claims, queued } = await this.system.store.claim(QUEUE, "h", limit, leaseMs);
+    const { claims, queued } = await this.system.store.claim(QUEUE, {
+      holder: "h",
+      limit,
+      leaseMs,
+    });
     await this.#forgetRemoved(ghosts);
     const ids = claims.map(({ jobId }) => jobId);
     assert.ok(ids.slice(0, first).every((jobId) => orphans.includes(jobId)), "orphans first");

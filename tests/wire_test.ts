@@ -202,7 +202,7 @@ describe("Wire format, byte for byte", () => {
     const state = stateOf("abort() asked for");
     const et = enqueuedAt(state, "arq:job:ab1");
     await atTime(et, () => s.arq.enqueueJob("slow", [], { jobId: "ab1" }));
-    await s.arq.store.claim("arq:queue", "holder", 1, LEASE_MS);
+    await s.arq.store.claim("arq:queue", { holder: "holder", limit: 1, leaseMs: LEASE_MS });
     const now = await s.now();
     await assert.rejects(s.arq.job("ab1").abort({ timeout: 1 }), { name: "TimeoutError" });
     assert.equal(await s.hex("arq:job:ab1"), hexOf(state, "arq:job:ab1"));
@@ -217,7 +217,7 @@ describe("Wire format, byte for byte", () => {
     const et = enqueuedAt(state, "arq:job:s1");
     await atTime(et, () => s.arq.enqueueJob("slow", [], { jobId: "s1" }));
     const now = await s.now();
-    await s.arq.store.claim("arq:queue", "holder", 1, LEASE_MS);
+    await s.arq.store.claim("arq:queue", { holder: "holder", limit: 1, leaseMs: LEASE_MS });
     for (const key of ["arq:job:s1", "arq:retry:s1"]) {
       assert.equal(await s.hex(key), hexOf(state, key), key);
     }

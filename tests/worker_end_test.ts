@@ -226,7 +226,11 @@ scenarios("A worker that is told to stop", (scenario) => {
 scenarios("A lease", (scenario) => {
   scenario("that nobody renews ends, and another worker runs the job", async (scene) => {
     const job = await scene.arq.enqueueJob("tell");
-    const { claims } = await scene.arq.store.claim(scene.queueName, "killed", 1, 150);
+    const { claims } = await scene.arq.store.claim(scene.queueName, {
+      holder: "killed",
+      limit: 1,
+      leaseMs: 150,
+    });
     assert.equal(claims.length, 1);
     assert.equal(await job.status(), "in_progress");
     scene.start({ functions: { tell: (ctx: JobContext) => ctx.jobTry }, pollDelay: 20 });
@@ -238,7 +242,7 @@ scenarios("A lease", (scenario) => {
     const note = (_ctx: JobContext, n: number) => void order.push(n);
     const base = Date.now() - 60_000;
     await scene.arq.enqueueJob("note", [0], { deferUntil: base + 50 });
-    await scene.arq.store.claim(scene.queueName, "killed", 1, 100);
+    await scene.arq.store.claim(scene.queueName, { holder: "killed", limit: 1, leaseMs: 100 });
     for (const n of [1, 2, 3]) await scene.arq.enqueueJob("note", [n], { deferUntil: base + n });
     await pause(120); // the lease is over, by any clock
     await scene.burst({ functions: { note }, maxJobs: 1 });
@@ -280,7 +284,11 @@ scenarios("A lease", (scenario) => {
     async (scene) => {
       const { queueName, arq } = scene;
       const orphan = await arq.enqueueJob("orphan");
-      const { claims } = await arq.store.claim(queueName, "dead", 1, 60_000);
+      const { claims } = await arq.store.claim(queueName, {
+        holder: "dead",
+        limit: 1,
+        leaseMs: 60_000,
+      });
       const MANY = 5_000;
       let begun = 0;
       let ranAfter: number | undefined;

@@ -434,7 +434,7 @@ describe("A worker on Redis", () => {
       const times: number[] = [];
       for (let i = 0; i < 15; i++) {
         const startedAt = performance.now();
-        await arq.store.claim(arq.defaultQueueName, "me", 10, 60_000);
+        await arq.store.claim(arq.defaultQueueName, { holder: "me", limit: 10, leaseMs: 60_000 });
         times.push(performance.now() - startedAt);
       }
       return Math.min(...times); // the others were waiting for the machine

@@ -157,7 +157,9 @@ scenarios("A worker", (scenario) => {
     await scene.arq.enqueueJobs(Array.from({ length: 1_000 }, () => ({ name: "theirs" })));
     const { store } = scene.arq;
     for (let taken = 0; taken < 1_000;) {
-      taken += (await store.claim(scene.queueName, "other", 500, 60_000)).claims.length;
+      taken +=
+        (await store.claim(scene.queueName, { holder: "other", limit: 500, leaseMs: 60_000 }))
+          .claims.length;
     }
     scene.start({ functions: { double } });
     await scene.arq.call("double", [1], { timeout: 5_000 }); // it is up
