@@ -381,6 +381,13 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       const et = Date.now();
       const dueAt = deferUntil === undefined ? undefined : instantMs("deferUntil", deferUntil);
       const deferMs = deferBy === undefined ? undefined : durationMs("deferBy", deferBy);
+      const expiresMs = expires === undefined ? undefined : durationMs("expires", expires, 1);
+      if (deferMs !== undefined && expiresMs !== undefined && expiresMs <= deferMs) {
+        throw new RangeError(
+          `expires counts from now and must be longer than deferBy, or the job never starts; ` +
+            `got ${show(expires)} and ${show(deferBy)}`,
+        );
+      }
       const tc = sending?.carrier((dueAt ?? et + (deferMs ?? 0)) > et);
       return {
         jobId,
@@ -391,7 +398,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
         ),
         dueAt,
         deferMs,
-        expiresMs: expires === undefined ? undefined : durationMs("expires", expires, 1),
+        expiresMs,
       };
     } catch (error) {
       const told = withHeading(`Cannot enqueue "${name}": `, error);

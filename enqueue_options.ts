@@ -16,7 +16,7 @@ export interface EnqueueOptions {
   readonly deferUntil?: Instant;
   /** How long to wait before it is run: milliseconds or a duration object. @default 0 */
   readonly deferBy?: Duration;
-  /** Do not start or retry it later than this after now: milliseconds or a duration object. @default due time plus `expiresExtra` */
+  /** Do not start or retry it later than this after now, more than `deferBy`: milliseconds or a duration object. @default due time plus `expiresExtra` */
   readonly expires?: Duration;
   /** The number its tries begin with, for a job that enqueues itself anew. @default 1 */
   readonly jobTry?: number;

@@ -212,6 +212,14 @@ scenarios("enqueueJob", (scenario) => {
         'unknown option "timeout"; known: jobId, queueName, deferUntil, deferBy, expires, jobTry, kwargs',
       ],
       [
+        "a job that expires before it is due",
+        [],
+        { deferBy: { hours: 2 }, expires: { hours: 2 } },
+        "RangeError",
+        "expires counts from now and must be longer than deferBy, or the job never starts; " +
+        'got {"hours":2} and {"hours":2}',
+      ],
+      [
         "keyword arguments as text",
         [],
         { kwargs: "a=1" },

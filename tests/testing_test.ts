@@ -212,10 +212,13 @@ describe("advance of a test queue", () => {
   });
 
   it("lets jobs and results expire", async () => {
-    await using queue = await createTestQueue({ functions: { double } });
+    const later = () => {
+      throw new Retry({ defer: 2_000 });
+    };
+    await using queue = await createTestQueue({ functions: { double, later } });
     const job = await queue.arq.enqueueJob("double", [1]);
     await queue.runDue();
-    const brief = await queue.arq.enqueueJob("double", [2], { deferBy: 2_000, expires: 1_000 });
+    const brief = await queue.arq.enqueueJob("later", [], { expires: 1_000 });
     await assert.rejects(queue.advance(5_000), JobExecutionFailed);
     assert.equal((await brief.resultInfo())?.success, false);
     assert.equal(await job.status(), "complete");
