@@ -296,14 +296,16 @@ async function openIsolation({ functions, client }: ResolvedSettings): Promise<
   return new Isolation(functions.values(), client);
 }
 
-/** The store's time. An open store that is away is waited for, as at every later moment. */
+/** The store's time, with a word where the queue is paused. An open store that is away is waited for, as at every later moment. */
 async function readTime(
   { client: { store }, queueName, pollDelayMs }: ResolvedSettings,
   stop: AbortSignal,
 ): Promise<number> {
   for (;;) {
     try {
-      return (await store.lookUp(queueName, "", false)).now;
+      const { now, paused } = await store.inspection.numbers(queueName, 0);
+      if (paused) log.paused(queueName);
+      return now;
     } catch (error) {
       const isAway = error instanceof QueueConnectionError && !error.refused && store.isOpen;
       if (!isAway) throw error;

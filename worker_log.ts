@@ -11,7 +11,7 @@ import type { JobOutcome } from "./functions.ts";
 import type { JobRun } from "./job_run.ts";
 import { pluralText } from "./quantities.ts";
 import type { Settled } from "./store.ts";
-import { curtail } from "./validation.ts";
+import { curtail, show } from "./validation.ts";
 
 /** What a worker counts. */
 export interface Counters {
@@ -87,6 +87,12 @@ export const log = {
   store({ info, warning }: { readonly info: string; readonly warning?: string }): void {
     write("info", info, { event: "store" });
     if (warning !== undefined) write("warning", warning, { event: "store" });
+  },
+
+  /** The queue is paused as the worker starts: whoever wonders why nothing runs is told. */
+  paused(queueName: string): void {
+    const text = `The queue ${show(queueName)} is paused: nothing is run until it is resumed`;
+    write("warning", text, { event: "paused", queueName });
   },
 
   /** A try begins; `now` is the store's time, for the worker's own clock may be wrong. */

@@ -80,6 +80,30 @@ scenarios("The log", (scenario) => {
     },
   );
 
+  scenario(
+    "tells at the start that the queue is paused, and nothing of it once it is not",
+    async (scene) => {
+      await scene.arq.pause();
+      await scene.arq.enqueueJob("one");
+      await listen();
+      const { worker } = scene.start({ functions: { one: () => 1 }, burst: true });
+      await until(
+        "the warning",
+        () => lines.some(({ properties }) => properties.event === "paused"),
+      );
+      const { level, text } = line(/paused/);
+      const queue = JSON.stringify(scene.queueName);
+      assert.equal(text, `The queue ${queue} is paused: nothing is run until it is resumed`);
+      assert.equal(level, "warning");
+      await scene.arq.resume();
+      await until("the end", () => worker.jobsComplete === 1);
+      await worker.close();
+      await listen();
+      await scene.burst({ functions: { one: () => 1 } });
+      assert.deepEqual(texts().filter((text) => text.includes("paused")), []);
+    },
+  );
+
   scenario("tells machines the counts at the end, and nothing of the settings", async (scene) => {
     await listen();
     const { worker } = scene.start({ functions: { one: () => 1 }, ctx: { password: "secret" } });
