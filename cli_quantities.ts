@@ -21,9 +21,6 @@ const DURATION = /^(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+$/;
  *
  * @throws {UsageError} if it is none.
  */
-export function readDuration(option: string, text: string): number;
-/** Reads a duration if there is one. */
-export function readDuration(option: string, text: string | undefined): number | undefined;
 export function readDuration(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const ms = durationOf(text);

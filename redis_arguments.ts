@@ -181,7 +181,7 @@ export function flag(value: boolean | undefined): string {
 }
 
 /** A number, or nothing. */
-export function optional(value: number | undefined): string {
+function optional(value: number | undefined): string {
   return value === undefined ? "" : String(value);
 }
 

@@ -47,12 +47,7 @@ const HOUSEKEEPING_MS = 500;
 const SHUTDOWN_HOOK_MS = 15_000;
 /** Removing signs of life may take this long; they expire by themselves. */
 const FAREWELL_MS = 1_000;
-const NO_JOBS: Counters & { readonly ongoing: number } = {
-  jobsComplete: 0,
-  jobsFailed: 0,
-  jobsRetried: 0,
-  ongoing: 0,
-};
+const NO_JOBS: Readonly<Counters> = { jobsComplete: 0, jobsFailed: 0, jobsRetried: 0 };
 
 /**
  * Runs jobs of one queue, up to `maxJobs` at a time.
@@ -76,7 +71,7 @@ const NO_JOBS: Counters & { readonly ongoing: number } = {
 export class Worker<State extends object = object> implements AsyncDisposable {
   readonly #settings: ResolvedSettings;
   #loop: JobLoop | undefined;
-  #past: Counters = NO_JOBS;
+  #past: Readonly<Counters> = NO_JOBS;
   #stop: AbortController = new AbortController();
   #running: Promise<void> | undefined;
 
