@@ -31,6 +31,9 @@ export const OUTCOMES: Readonly<Record<JobOutcome["kind"], Outcome | undefined>>
   lost: undefined,
 };
 
+/** What ends a job; all else ends a try only. */
+type JobEnd = Extract<JobOutcome, { readonly kind: "success" | "failure" | "aborted" }>;
+
 /** A try that is over. */
 export interface Ended {
   /** The try. */
@@ -179,13 +182,13 @@ export class JobRecorder implements Disposable {
     return { run, outcome, record: encodeAnyhow(record, this.#settings.client.serializer) };
   }
 
-  #recordOf(run: JobRun, outcome: JobOutcome): ResultRecord {
+  #recordOf(run: JobRun, outcome: JobEnd): ResultRecord {
     const success = outcome.kind === "success";
     return {
       ...run.record,
       t: run.jobTry,
       s: success,
-      r: success ? outcome.value : (outcome as { readonly error?: unknown }).error,
+      r: success ? outcome.value : outcome.error,
       st: run.startMs,
       ft: Date.now(),
       q: this.#settings.queueName,
@@ -219,8 +222,8 @@ function isReplaced({ outcome }: Ended): boolean {
   return outcome.kind === "failure" && outcome.error instanceof JobExecutionFailed;
 }
 
-function isEnd({ kind }: JobOutcome): boolean {
-  return kind === "success" || kind === "failure" || kind === "aborted";
+function isEnd(outcome: JobOutcome): outcome is JobEnd {
+  return outcome.kind === "success" || outcome.kind === "failure" || outcome.kind === "aborted";
 }
 
 function isReturn({ kind }: JobOutcome): boolean {
