@@ -129,16 +129,10 @@ function functionOptions(
   defaults: Limits,
 ): Resolved & { readonly problems: readonly string[] } {
   const problems = checkKeys(options, FUNC_KEYS);
-  const attempt = <T>(fallback: T, read: () => T): T => {
-    try {
-      return read();
-    } catch (error) {
-      problems.push(...problemsOf(error));
-      return fallback;
-    }
-  };
-  const { timeout, keepResult, maxTries } = options;
-  if (maxTries !== undefined && !isCount(maxTries)) {
+  const attempt = attemptWith(problems);
+  const { timeout = defaults.timeoutMs, keepResult = defaults.keepMs } = options;
+  const { maxTries = defaults.maxTries } = options;
+  if (!isCount(maxTries)) {
     problems.push(`maxTries must be a whole number of 1 or more, got ${show(maxTries)}`);
   }
   if (typeof fn === "string" && /^\.\.?\//.test(fn)) {
@@ -150,13 +144,9 @@ function functionOptions(
   problems.push(...isolate.problems);
   return {
     isolate: isolate.settings,
-    timeoutMs: timeout === undefined
-      ? defaults.timeoutMs
-      : attempt(defaults.timeoutMs, () => durationMs("timeout", timeout, 1)),
-    keepMs: keepResult === undefined
-      ? defaults.keepMs
-      : attempt(defaults.keepMs, () => keepMs(keepResult)),
-    maxTries: maxTries ?? defaults.maxTries,
+    timeoutMs: attempt(() => durationMs("timeout", timeout, 1)) ?? defaults.timeoutMs,
+    keepMs: attempt(() => keepMs(keepResult)) ?? defaults.keepMs,
+    maxTries,
     problems,
   };
 }
@@ -171,8 +161,18 @@ export function isCronJob(value: unknown): value is CronJob {
   return typeof value === "object" && value !== null && "schedule" in value && "options" in value;
 }
 
-/** What an error says of the settings, a line for each problem. */
-export function problemsOf(error: unknown): readonly string[] {
+/** Reads values; what is wrong with one is noted in `problems`, a line each, and it is undefined. */
+export function attemptWith(problems: string[]): <T>(read: () => T) => T | undefined {
+  return (read) => {
+    try {
+      return read();
+    } catch (error) {
+      problems.push(...problemsOf(error));
+    }
+  };
+}
+
+function problemsOf(error: unknown): readonly string[] {
   if (error instanceof SettingsError) return error.problems;
   return [error instanceof Error ? error.message : String(error)];
 }

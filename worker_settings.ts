@@ -12,9 +12,9 @@ import type { Deserializer, Serializer } from "./serializer.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
 import { checkKeys, isCount, isOptions, isTimeZone, nameProblem, show } from "./validation.ts";
 import {
+  attemptWith,
   isCronJob,
   keepMs,
-  problemsOf,
   registerAll,
   type RegisteredFunction,
   type WorkerFunction,
@@ -224,13 +224,7 @@ export function resolveSettings(
     throw new SettingsError("worker settings", ["export the settings, not a Worker"]);
   }
   const problems = [...keyProblems(settings), ...typeProblems(settings)];
-  const attempt = <T>(read: () => T): T | undefined => {
-    try {
-      return read();
-    } catch (error) {
-      problems.push(...problemsOf(error));
-    }
-  };
+  const attempt = attemptWith(problems);
   const ms = (name: typeof DURATIONS[number], fallback: number, min = 0) =>
     attempt(() => durationMs(name, settings[name] ?? fallback, min)) ?? fallback;
   const maxJobs = settings.maxJobs ?? 10;
