@@ -50,21 +50,19 @@ export class Tidying {
 
   /** Does one thing, if it is time; tells whether it took any. A failure is left for another time. */
   step(): boolean {
-    if (!this.isUrgent && performance.now() < this.#sweepAt) return false;
-    const isLogLong = this.isUrgent;
-    let isMore = false;
-    try {
-      if (isLogLong) this.#logPages = unsavedPages(this.#sql.checkpoint.get());
-      else {
-        isMore = this.#sweep();
-        this.noteWrites();
-      }
-    } catch {
-      // Busy or full: whoever has work to do finds out.
+    if (this.isUrgent) {
+      attempt(() => this.#logPages = unsavedPages(this.#sql.checkpoint.get()));
+      this.#longLog = this.#logPages + LONG_LOG_PAGES; // others may still read some
+      return true;
     }
-    if (isLogLong) this.#longLog = this.#logPages + LONG_LOG_PAGES; // others may still read some
-    else this.#sweepAt = performance.now() + (isMore ? SWEEP_AGAIN_MS : SWEEP_EVERY_MS);
-    return isLogLong || isMore;
+    if (performance.now() < this.#sweepAt) return false;
+    let isMore = false;
+    attempt(() => {
+      isMore = this.#sweep();
+      this.noteWrites();
+    });
+    this.#sweepAt = performance.now() + (isMore ? SWEEP_AGAIN_MS : SWEEP_EVERY_MS);
+    return isMore;
   }
 
   /** Removes some of what has expired, or gives some room back; tells if there is more. */
@@ -81,6 +79,14 @@ export class Tidying {
     const isMore = free - VACUUM_PAGES >= SPARE_PAGES;
     if (!isMore) this.#longLog = 1; // the file is cut when the log is moved into it
     return isMore;
+  }
+}
+
+function attempt(act: () => void): void {
+  try {
+    act();
+  } catch {
+    // Busy or full: whoever has work to do finds out.
   }
 }
 
