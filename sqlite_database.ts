@@ -12,7 +12,7 @@ import { MEMORY } from "./sqlite_settings.ts";
 import { Signals } from "./sqlite_signals.ts";
 import type { Query } from "./sqlite_query.ts";
 import type { FeedRow, NewsRow, ResultRow, Statements } from "./sqlite_statements.ts";
-import type { Feed, FeedQueries } from "./sqlite_feed.ts";
+import type { Feed } from "./sqlite_feed.ts";
 import type { ClaimReply } from "./store.ts";
 
 /** Which queue of which prefix is meant. */
@@ -146,6 +146,28 @@ export class SqliteDatabase {
     this.signals.noteNext(queueKey(place), reply);
   }
 
+  /** Calls back at a job's end, whoever records it. */
+  onEnd(
+    place: Place,
+    jobId: string,
+    timeoutMs: number,
+    listener: (row: ResultRow) => void,
+  ): Promise<AsyncDisposable> {
+    const { ends } = this.signals;
+    return this.#subscribe(ends, (sql) => sql.lastResult, place, jobId, timeoutMs, listener);
+  }
+
+  /** Calls back at each step of a job that is watched, whoever takes it. */
+  onNews(
+    place: Place,
+    jobId: string,
+    timeoutMs: number,
+    listener: (row: NewsRow) => void,
+  ): Promise<AsyncDisposable> {
+    const { news } = this.signals;
+    return this.#subscribe(news, (sql) => sql.lastNews, place, jobId, timeoutMs, listener);
+  }
+
   /** Does `work`; returns what tells of it. */
   #write<T>(connection: Connection, place: Place, work: (scope: Scope) => T): () => T {
     const { sql } = connection;
@@ -223,8 +245,8 @@ export class SqliteDatabase {
   /** Reads what others tell; a job's last steps come before its end. */
   #catchUp(sql: Statements): () => void {
     const { news, ends } = this.signals;
-    const tellNews = news.catchUp(newsQueries(sql));
-    const tellEnds = ends.catchUp(endQueries(sql));
+    const tellNews = news.catchUp({ newRows: sql.newNews, rowAt: sql.newsAt });
+    const tellEnds = ends.catchUp({ newRows: sql.newResults, rowAt: sql.resultAt });
     return () => {
       tellNews();
       if (!news.hasMore) tellEnds();
@@ -238,28 +260,6 @@ export class SqliteDatabase {
       const isEarlier = this.signals.noteNext(key, queueState(scope));
       return hasDue(scope) || isEarlier;
     });
-  }
-
-  /** Calls back at a job's end, whoever records it. */
-  onEnd(
-    place: Place,
-    jobId: string,
-    timeoutMs: number,
-    listener: (row: ResultRow) => void,
-  ): Promise<AsyncDisposable> {
-    const { ends } = this.signals;
-    return this.#subscribe(ends, (sql) => sql.lastResult, place, jobId, timeoutMs, listener);
-  }
-
-  /** Calls back at each step of a job that is watched, whoever takes it. */
-  onNews(
-    place: Place,
-    jobId: string,
-    timeoutMs: number,
-    listener: (row: NewsRow) => void,
-  ): Promise<AsyncDisposable> {
-    const { news } = this.signals;
-    return this.#subscribe(news, (sql) => sql.lastNews, place, jobId, timeoutMs, listener);
   }
 
   async #subscribe<Row extends FeedRow>(
@@ -278,14 +278,6 @@ export class SqliteDatabase {
       return { [Symbol.asyncDispose]: () => Promise.resolve(subscription[Symbol.dispose]()) };
     });
   }
-}
-
-function newsQueries(sql: Statements): FeedQueries<NewsRow> {
-  return { newRows: sql.newNews, rowAt: sql.newsAt };
-}
-
-function endQueries(sql: Statements): FeedQueries<ResultRow> {
-  return { newRows: sql.newResults, rowAt: sql.resultAt };
 }
 
 function announceAll<Row extends FeedRow>(
