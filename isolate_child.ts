@@ -103,14 +103,14 @@ class Child {
 
   async #run({ exportName, record, facts }: Order & { readonly kind: "run" }): Promise<void> {
     this.#controller = new AbortController();
-    this.tell({ kind: "begun" });
+    this.#tell({ kind: "begun" });
     const { jobSerializer, jobDeserializer } = await this.#options.loadSerializer?.() ?? {};
     const job = decodeJob(record, jobDeserializer);
     const ended = (s: boolean, r: unknown): Report => {
       const end = { ...job, a: [], k: {}, s, r, st: 0, ft: 0, q: facts.queueName, id: facts.jobId };
       return { kind: "end", record: encodeResult(end, jobSerializer) };
     };
-    const tell = (report: Report) => this.tell(report);
+    const tell = (report: Report) => this.#tell(report);
     const log: Log = (level, message, properties) => {
       const { jobId } = facts;
       tell({ kind: "log", jobId, functionName: job.f, level, message, properties });
@@ -139,7 +139,7 @@ class Child {
   }
 
   /** At once, whatever the function does next. */
-  tell(report: Report): void {
+  #tell(report: Report): void {
     for (const frame of encodeParts(this.#options.mark, report)) {
       for (let sent = 0; sent < frame.length;) sent += writeSome(frame.subarray(sent));
     }

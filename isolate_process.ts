@@ -81,7 +81,7 @@ export class IsolateProcess {
       if (this.#call) await atMost(LAST_WORDS_MS, outputs);
       this.#subprocess.unref();
       const isInnocent = this.jobs > 1 || Object.hasOwn(END_SIGNALS, how);
-      if (!this.#hasBegun && isInnocent) this.#giveBack();
+      if (!this.#hasBegun && isInnocent) this.#endCall()?.resolve(undefined);
       else this.#fail(`ended with ${how} before the job did`);
     });
   }
@@ -174,21 +174,20 @@ export class IsolateProcess {
     if (!isReport(message)) throw new TypeError("it is no report");
     if (message.kind === "log") return passOn(message);
     if (message.kind === "begun") return void (this.#hasBegun = true);
-    const call = this.#call;
-    if (message.kind === "progress") return call?.onProgress(message.record);
-    this.#call = undefined;
-    call?.resolve(message);
+    if (message.kind === "progress") return this.#call?.onProgress(message.record);
+    this.#endCall()?.resolve(message);
   }
 
-  #giveBack(): void {
-    this.#call?.resolve(undefined);
+  /** Returns the call that is under way, if one is; from now on none is. */
+  #endCall(): Call | undefined {
+    const call = this.#call;
     this.#call = undefined;
+    return call;
   }
 
   #fail(how: string): void {
-    const call = this.#call;
+    const call = this.#endCall();
     if (!call) return;
-    this.#call = undefined;
     const [verb, advice] = this.#hasBegun ? ["ran", ""] : ["was to run", this.#advice];
     const what = `The process that ${verb} "${call.ctx.functionName}" ${how}${advice}`;
     call.reject(new JobExecutionFailed(what + lastLines(this.#printed)));
