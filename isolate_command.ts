@@ -42,10 +42,11 @@ interface BunApi {
   readonly isStandaloneExecutable: boolean;
 }
 
-type Kind = keyof IsolatePermissions;
+/** A permission of Deno. */
+type Kind = keyof IsolatePermissions | "import";
 
 /** What the targets of each permission are called when asking for it. */
-const TARGETS: Readonly<Record<Kind | "import", string>> = {
+const TARGETS: Readonly<Record<Kind, string>> = {
   read: "path",
   write: "path",
   net: "host",
@@ -205,7 +206,7 @@ function importFlag(module: string): string | undefined {
   return flagFor("import", isGranted("import"), [...new Set(hosts)]) ?? "--deny-import";
 }
 
-function flagFor(kind: string, all: boolean, targets: readonly string[]): string | undefined {
+function flagFor(kind: Kind, all: boolean, targets: readonly string[]): string | undefined {
   if (all) return `--allow-${kind}`;
   if (targets.length === 0) return undefined;
   return `--allow-${kind}=${targets.join(",")}`;
@@ -221,7 +222,7 @@ function isNameable(path: string): boolean {
 }
 
 /** Whether a permission is there without exceptions; asking never prompts. Everything is, but in Deno. */
-function isGranted(kind: Kind | "import", target?: string): boolean {
+function isGranted(kind: Kind, target?: string): boolean {
   const deno = denoApi();
   if (!deno) return true;
   if (target !== undefined && isPattern(kind, target)) return isGranted(kind);
@@ -232,16 +233,16 @@ function isGranted(kind: Kind | "import", target?: string): boolean {
 }
 
 /** Whether a target stands for many hosts, such as `*.example.com`: Deno tells of single ones only. */
-function isPattern(kind: Kind | "import", target: string): boolean {
+function isPattern(kind: Kind, target: string): boolean {
   return kind === "net" && !target.startsWith("unix:") && /^\*\.|\//.test(target);
 }
 
 /** Whether a target stands for several, of which Deno does not tell that some are denied. */
-function isWide(kind: Kind | "import", target: string): boolean {
+function isWide(kind: Kind, target: string): boolean {
   if (kind === "env") return target.includes("*");
   return kind === "net" && !/^unix:|:\d+$/.test(target);
 }
 
-function hasExceptions(deno: DenoApi, kind: Kind | "import"): boolean {
+function hasExceptions(deno: DenoApi, kind: Kind): boolean {
   return deno.permissions.querySync({ name: kind }).partial === true;
 }
