@@ -259,16 +259,26 @@ function pragma(database: DatabaseSync, name: string): number {
   return Number(database.prepare(`PRAGMA ${name}`).get()?.[name]);
 }
 
-const BUSY = 5;
-const CANNOT_OPEN = 14;
+/** SQLite's numbers for what goes wrong. */
+const CODE = {
+  error: 1,
+  busy: 5,
+  locked: 6,
+  readOnly: 8,
+  ioError: 10,
+  corrupt: 11,
+  full: 13,
+  cannotOpen: 14,
+  notDatabase: 26,
+} as const;
 const CODES_BY_TEXT: readonly (readonly [text: string, code: number])[] = [
-  ["locked", BUSY],
-  ["readonly", 8],
-  ["disk I/O error", 10],
-  ["malformed", 11],
-  ["is full", 13],
-  ["unable to open", CANNOT_OPEN],
-  ["not a database", 26],
+  ["locked", CODE.busy],
+  ["readonly", CODE.readOnly],
+  ["disk I/O error", CODE.ioError],
+  ["malformed", CODE.corrupt],
+  ["is full", CODE.full],
+  ["unable to open", CODE.cannotOpen],
+  ["not a database", CODE.notDatabase],
 ];
 
 /** An error of the system, such as `ENOTDIR`. */
@@ -280,16 +290,16 @@ const SYSTEM_ERROR = /^E[A-Z]+$/;
  */
 function sqliteCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || !("code" in error)) return;
-  if (SYSTEM_ERROR.test(String(error.code))) return CANNOT_OPEN;
+  if (SYSTEM_ERROR.test(String(error.code))) return CODE.cannotOpen;
   if (error.code !== "ERR_SQLITE_ERROR") return;
   if ("errcode" in error && typeof error.errcode === "number") return error.errcode & 0xff;
-  return CODES_BY_TEXT.find(([text]) => error.message.includes(text))?.[1] ?? 1;
+  return CODES_BY_TEXT.find(([text]) => error.message.includes(text))?.[1] ?? CODE.error;
 }
 
 /** Whether another process holds the file, so that the same may work soon. */
 export function isBusy(error: unknown): boolean {
   const code = sqliteCode(error);
-  return code === BUSY || code === 6;
+  return code === CODE.busy || code === CODE.locked;
 }
 
 /** The error with one line that says what is wrong with the file; others stay as they are. */
@@ -304,22 +314,22 @@ export function explainSqlite(path: string, error: unknown, timeoutMs: number): 
 
 function reasonOf(code: number, path: string, message: string, timeoutMs: number): string {
   switch (code) {
-    case BUSY:
-    case 6:
+    case CODE.busy:
+    case CODE.locked:
       return `other processes kept it busy for ${timeoutMs / 1_000} s`;
-    case 8:
+    case CODE.readOnly:
       return "it is read-only: this process needs to write the file and its folder";
-    case 10:
+    case CODE.ioError:
       return `reading or writing it failed, is the disk full? (${message})`;
-    case 11:
+    case CODE.corrupt:
       return `it is damaged (${message})`;
-    case 13:
+    case CODE.full:
       return "the disk is full";
-    case CANNOT_OPEN:
+    case CODE.cannotOpen:
       return hasFolder(path)
         ? "it cannot be opened: this process needs to read and write the file and its folder"
         : `there is no folder ${dirname(path)}`;
-    case 26:
+    case CODE.notDatabase:
       return "it is not a database";
     default:
       return message;
