@@ -51,16 +51,7 @@ export function parseDsn(dsn: string): ParsedDsn {
     if (settings.unixSocketPath === "") problems.push("unix:// must be followed by a path");
   } else {
     Object.assign(settings, readHosts(authority, scheme, problems));
-  }
-  const rest = scheme === "unix" ? "" : readPath(path.slice(1), problems);
-  if (scheme === "rediss") settings.ssl = true;
-  if (scheme === "redis+sentinel") {
-    settings.sentinel = true;
-    if (rest !== "") settings.sentinelMaster = rest;
-  }
-  if (scheme === "redis+cluster") settings.cluster = true;
-  if (scheme.startsWith("redis") && !scheme.includes("+") && rest !== "") {
-    settings.database = readNumber("the database", rest, problems);
+    Object.assign(settings, readService(scheme, readPath(path.slice(1), problems), problems));
   }
   if (problems.length > 0) throw new SettingsError("connection settings", problems);
   return { settings, prefix: parseQuery(query).get("prefix") ?? undefined };
@@ -87,6 +78,20 @@ function readQuery(query: string, problems: string[]): Mutable<RedisSettings> {
     if (value !== undefined) settings[name] = readNumber(key, value, problems);
   }
   return settings;
+}
+
+/** What kind of service it is, and what `name`, behind the hosts, says of it if it is not empty. */
+function readService(scheme: string, name: string, problems: string[]): RedisSettings {
+  switch (scheme) {
+    case "redis+sentinel":
+      return { sentinel: true, ...(name !== "" && { sentinelMaster: name }) };
+    case "redis+cluster":
+      return { cluster: true };
+  }
+  return {
+    ...(scheme === "rediss" && { ssl: true }),
+    ...(name !== "" && { database: readNumber("the database", name, problems) }),
+  };
 }
 
 function readNumber(name: string, text: string, problems: string[]): number {
