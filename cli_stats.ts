@@ -12,6 +12,7 @@ import {
   readRepetition,
   WATCH_OPTIONS,
 } from "./cli_operations.ts";
+import type { Output } from "./cli_output.ts";
 import { readDuration } from "./cli_quantities.ts";
 import { type Column, ID_LIMIT, NAME_LIMIT, NOTHING, sparkline } from "./cli_tables.ts";
 import type {
@@ -82,24 +83,32 @@ async function printStats(
     return;
   }
   await out.table(QUEUE_COLUMNS, queues);
+  for (const stats of queues) await printPlot(out, stats, history);
   const functions = queues.flatMap(({ queueName, functions }) =>
     functions.map((totals) => ({ queueName, ...totals }))
   );
-  for (const { queueName, minutes } of queues) {
-    if (!minutes.some((minute) => endsOf(minute) > 0)) continue;
-    const width = Math.ceil(minutes.length / MOST_BARS); // minutes a bar
-    const name = displayText(queueName, NAME_LIMIT);
-    const each = durationText(width * MINUTE_MS);
-    await out.lines([
-      "",
-      `${name}: jobs ended in each ${each} of the last ${durationText(history)}`,
-    ]);
-    await out.lines([out.paint("cyan", sparkline(sumsOf(minutes.map(endsOf), width)))]);
-  }
   if (functions.length === 0) return;
   await out.lines([""]);
   const columns = queues.length > 1 ? [FUNCTION_QUEUE, ...FUNCTION_COLUMNS] : FUNCTION_COLUMNS;
   await out.table(columns, functions);
+}
+
+/** How many jobs ended when, if any did. */
+async function printPlot(
+  out: Output,
+  { queueName, minutes }: QueueStats,
+  history: number,
+): Promise<void> {
+  const ends = minutes.map(endsOf);
+  if (ends.every((count) => count === 0)) return;
+  const width = Math.ceil(ends.length / MOST_BARS); // minutes a bar
+  const name = displayText(queueName, NAME_LIMIT);
+  const each = durationText(width * MINUTE_MS);
+  await out.lines([
+    "",
+    `${name}: jobs ended in each ${each} of the last ${durationText(history)}`,
+    out.paint("cyan", sparkline(sumsOf(ends, width))),
+  ]);
 }
 
 function endsOf({ complete, failed, aborted }: MinuteStats): number {
