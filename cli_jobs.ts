@@ -28,13 +28,14 @@ const WHOLE_LIMIT = 20_000;
 
 // jobs
 
-const STATUSES: readonly JobViewStatus[] = [
-  "in_progress",
-  "queued",
-  "deferred",
-  "failed",
-  "complete",
-];
+const STATUS_COLOURS: Readonly<Record<JobViewStatus, Colour>> = {
+  in_progress: "cyan",
+  queued: "yellow",
+  deferred: "dim",
+  failed: "red",
+  complete: "green",
+};
+const STATUSES = Object.keys(STATUS_COLOURS) as JobViewStatus[];
 const PAGE = 200;
 
 /** `jobs`: the jobs of a queue, with filters. */
@@ -111,14 +112,6 @@ async function listJobs(
   const more = `more than ${countText(limit)} jobs; list them with --limit ${limit * 10}, or all`;
   await out.lines([out.paint("dim", more)]);
 }
-
-const STATUS_COLOURS: Readonly<Record<JobViewStatus, Colour>> = {
-  in_progress: "cyan",
-  queued: "yellow",
-  deferred: "dim",
-  failed: "red",
-  complete: "green",
-};
 
 const JOB_COLUMNS: readonly Column<JobView>[] = [
   { head: "job", text: ({ jobId }) => displayText(jobId, ID_LIMIT) },
