@@ -122,12 +122,9 @@ function columnWidths(
   const total = () => widths.reduce((sum, width) => sum + width, GAP.length * (widths.length - 1));
   const flexible = columns.flatMap(({ isFlexible }, at) => isFlexible ? [at] : []);
   while (total() > limit) {
-    const widest = flexible.reduce<number | undefined>(
-      (best, at) => best === undefined || (widths[at] ?? 0) > (widths[best] ?? 0) ? at : best,
-      undefined,
-    );
-    const width = widest === undefined ? 0 : widths[widest] ?? 0;
-    if (widest === undefined || width <= LEAST_WIDTH) break;
+    const [widest = -1] = flexible.toSorted((a, b) => (widths[b] ?? 0) - (widths[a] ?? 0));
+    const width = widths[widest] ?? 0;
+    if (width <= LEAST_WIDTH) break;
     widths[widest] = width - 1;
   }
   return widths;
