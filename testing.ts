@@ -227,11 +227,8 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
 
   /** Calls the settings' `onShutdown` and closes the store; jobs that are left are gone. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const { onShutdown } = this.#settings;
     const ctx = this.#state && Object.assign(this.#state, { arq: this.#worker.arq });
-    if (onShutdown && ctx) {
-      await callHook("onShutdown", () => this.#settings.onShutdown?.(ctx as never));
-    }
+    if (ctx) await callHook("onShutdown", () => this.#settings.onShutdown?.(ctx as never));
     await this.arq.close();
   }
 
