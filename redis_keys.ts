@@ -68,7 +68,7 @@ export function progressKey(prefix: string, jobId: string): string {
   return `${prefix}progress:${jobId}`;
 }
 
-/** The key of a job's result; with `*` the pattern of all. */
+/** The key of a job's result. */
 export function resultKey(prefix: string, jobId: string): string {
   return `${prefix}result:${jobId}`;
 }

@@ -157,9 +157,7 @@ const PARTS = PRELUDE.split(/^(?=local )/m).map((source) => ({
   names: /^local (?:function )?(\w+(?:, \w+)*)/.exec(source)?.[1]?.split(", ") ?? [],
 }));
 
-/**
- * A script, behind what it uses of the prelude.
- */
+/** A script, behind what it uses of the prelude. */
 export function script(source: string): Script {
   const whole = PARTS.reduceRight((rest, part) => {
     const isUsed = part.names.some((name) => new RegExp(`\\b${name}\\b`).test(rest));

@@ -26,8 +26,8 @@ const APPLICATION_ID = 0x61727153;
  *   anew after its lease had run out.
  * - `payloads`: the encoded jobs, apart so that a lease is set and renewed without writing them.
  * - `results`: the encoded results. Their numbers only grow, so that other processes see what is
- *   new. One that is not to be kept has expired from the start, and stands there for these alone. One that is kept
- *   has its queue, whether it is a success, and when it ended.
+ *   new. One that is not to be kept has expired from the start, and stands there for these alone.
+ *   One that is kept has its queue, whether it is a success, and when it ended.
  * - `locks`: ids of unique cron jobs that are refused for a while after the job's end.
  * - `health`: the workers' signs of life.
  * - `workers`: what live workers report of themselves.
