@@ -86,13 +86,13 @@ export function checkEnqueueOptions(
   if (jobTry !== undefined && !isCount(jobTry)) {
     throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
   }
-  if (kwargs !== undefined && !isPlainObject(kwargs)) {
+  if (kwargs !== undefined && !isPlainInAnyRealm(kwargs)) {
     throw new TypeError(`kwargs must be a plain object, got ${show(kwargs)}`);
   }
 }
 
-/** Also one of another realm: its class has no further one above it. */
-function isPlainObject(value: unknown): boolean {
+/** Whether there is no further class above that of an object. */
+function isPlainInAnyRealm(value: unknown): boolean {
   if (!isOptions(value)) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || Object.getPrototypeOf(prototype) === null;

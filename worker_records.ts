@@ -52,7 +52,7 @@ export interface WorkerReading {
  */
 export function readWorker(queueName: string, workerId: string, json: string): WorkerReading {
   const record = new Fields(JSON.parse(json));
-  const hostname = record.has("hostname") ? record.text("hostname") : null;
+  const hostname = record.isTruthy("hostname") ? record.text("hostname") : null;
   const worker = {
     workerId,
     hostname,
@@ -86,7 +86,7 @@ export function readWorker(queueName: string, workerId: string, json: string): W
       timezone: job.text("timezone"),
       queueName,
       next: job.list("next").map(dateOf),
-      unique: job.has("unique"),
+      unique: job.isTruthy("unique"),
     };
   });
   return { worker, cronJobs };
@@ -101,8 +101,7 @@ class Fields {
     this.#fields = value as Readonly<Record<string, unknown>>;
   }
 
-  /** Whether a field is there and says yes. */
-  has(name: string): boolean {
+  isTruthy(name: string): boolean {
     return Object.hasOwn(this.#fields, name) && Boolean(this.#fields[name]);
   }
 
