@@ -30,6 +30,17 @@ export async function rate(count: number, step: () => Promise<unknown>): Promise
   return count / (performance.now() - startedAt) * 1_000;
 }
 
+/** How long `step` takes, milliseconds, each of `count` times. */
+export async function timesOf(count: number, step: () => Promise<unknown>): Promise<number[]> {
+  const times: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const startedAt = performance.now();
+    await step();
+    times.push(performance.now() - startedAt);
+  }
+  return times;
+}
+
 /** Resolves after some milliseconds. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));

@@ -5,8 +5,7 @@
  * `main.ts`.
  */
 import { type ArqClient, createPool, func, Worker } from "../mod.ts";
-import { forEachConcurrently } from "./contender.ts";
-import { pause, print, quantile, QUICK } from "./figures.ts";
+import { pause, print, quantile, QUICK, timesOf } from "./figures.ts";
 import type { add, spin } from "./isolated.ts";
 
 const CORES = navigator.hardwareConcurrency;
@@ -21,17 +20,6 @@ const functions = {
   spin: func<typeof spin>(`${specifier}#spin`, { isolate: true }),
 };
 type Client = ArqClient<typeof functions>;
-
-/** The time of each of `count` steps. */
-async function timesOf(count: number, step: () => Promise<unknown>): Promise<number[]> {
-  const times: number[] = [];
-  await forEachConcurrently(count, 1, async () => {
-    const startedAt = performance.now();
-    await step();
-    times.push(performance.now() - startedAt);
-  });
-  return times;
-}
 
 async function measureCall(arq: Client): Promise<number> {
   const isolated = () => arq.call("add", [1, 2]);

@@ -15,7 +15,7 @@ import process from "node:process";
 import { type ArqClient, createPool, Worker } from "../mod.ts";
 import type { Lease } from "../store.ts";
 import { forEachConcurrently } from "./contender.ts";
-import { type Figures, median, print, QUICK } from "./figures.ts";
+import { type Figures, median, print, QUICK, rate } from "./figures.ts";
 import { collectGarbage } from "./garbage.ts";
 
 const CONCURRENCY = 100;
@@ -43,12 +43,10 @@ async function measureSpeed(): Promise<Figures> {
   };
   const run = (count: number) => forEachConcurrently(count, CONCURRENCY, trip);
   await run(1_000);
-  const startedAt = performance.now();
-  await run(JOBS);
-  const seconds = (performance.now() - startedAt) / 1_000;
+  const jobsPerSecond = await rate(JOBS, () => run(JOBS));
   await worker.close();
   await running;
-  return { "enqueue, run, result, jobs/s": JOBS / seconds };
+  return { "enqueue, run, result, jobs/s": jobsPerSecond };
 }
 
 let longest = 0;

@@ -6,7 +6,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import type { Contender } from "./contender.ts";
 import { MAKERS } from "./contenders.ts";
-import { type Figures, median, print, quantile, QUICK } from "./figures.ts";
+import { type Figures, median, print, quantile, QUICK, rate, timesOf } from "./figures.ts";
 import { RedisInfo } from "./redis_info.ts";
 import { isStep, type Step } from "./step_names.ts";
 
@@ -46,12 +46,10 @@ const STEPS: Readonly<Record<Step, (contender: Contender) => Promise<Figures>>> 
 /** Jobs a second; and the processor time of each, which a busy machine changes less. */
 async function measure(work: string, step: () => Promise<void>): Promise<Figures> {
   const [redisCpu, cpu] = [await redis.usedCpu(), process.cpuUsage()];
-  const startedAt = performance.now();
-  await step();
-  const seconds = (performance.now() - startedAt) / 1_000;
+  const jobsPerSecond = await rate(JOBS, step);
   const { user, system } = process.cpuUsage(cpu);
   return {
-    [`${work}, jobs/s`]: JOBS / seconds,
+    [`${work}, jobs/s`]: jobsPerSecond,
     [`${work}, CPU of the program, µs`]: (user + system) / JOBS,
     [`${work}, CPU of Redis, µs`]: (await redis.usedCpu() - redisCpu) / JOBS,
   };
@@ -67,12 +65,9 @@ async function measureRun(contender: Contender, size: number): Promise<Figures> 
 /** How long each trip takes, ms; the first ones of a worker meet what it has yet to open. */
 async function timesOfTrips(contender: Contender, count: number): Promise<number[]> {
   const trips = await contender.startRoundTrips();
-  const times: number[] = [];
-  for (let i = 0; i < 2 * count; i++) {
-    const startedAt = performance.now();
-    await trips.trip();
-    if (i >= count) times.push(performance.now() - startedAt);
-  }
+  const trip = () => trips.trip();
+  await timesOf(count, trip);
+  const times = await timesOf(count, trip);
   await trips.stop();
   return times;
 }
