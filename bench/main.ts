@@ -105,13 +105,12 @@ async function measureAll(command: readonly string[]): Promise<Report> {
 async function comparePeers(command: readonly string[]): Promise<Samples> {
   await using redis = await startRedis();
   const samples: Samples = {};
-  await measurePeers(
-    [...command, ...programOf("peers")],
-    FOLDER,
-    redis.url,
-    rounds ?? (values.quick ? 3 : 15),
-    (name, figures) => addSamples(samples, name, figures),
-  );
+  await measurePeers(redis.url, {
+    command: [...command, ...programOf("peers")],
+    folder: FOLDER,
+    rounds: rounds ?? (values.quick ? 3 : 15),
+    onFigures: (name, figures) => addSamples(samples, name, figures),
+  });
   return samples;
 }
 

@@ -19,29 +19,28 @@ const WARM_UPS = 3;
 /** How far away Redis is for the steps that are to be far. */
 const FAR_MS = 2;
 
-type OnFigures = (contender: string, figures: Figures) => void;
+/** How the peers are measured. */
+interface Course {
+  /** What starts a contender, but for the address of its Redis and its name. */
+  readonly command: readonly string[];
+  readonly folder: string;
+  readonly rounds: number;
+  /** Called with the figures of each step of each contender, `rounds` times. */
+  readonly onFigures: (contender: string, figures: Figures) => void;
+}
 
-/** Calls back with the figures of each step of each contender, `rounds` times. */
-export async function measurePeers(
-  command: readonly string[],
-  folder: string,
-  redisUrl: string,
-  rounds: number,
-  onFigures: OnFigures,
-): Promise<void> {
-  await takeTurns(NEAR_STEPS, command, folder, redisUrl, rounds, onFigures);
+/** Has all contenders take turns on one Redis, then on one that is far away. */
+export async function measurePeers(redisUrl: string, course: Course): Promise<void> {
+  await takeTurns(NEAR_STEPS, redisUrl, course);
   if (QUICK) return;
   await using far = await putAway(redisUrl, FAR_MS);
-  await takeTurns(FAR_STEPS, command, folder, far.url, rounds, onFigures);
+  await takeTurns(FAR_STEPS, far.url, course);
 }
 
 async function takeTurns(
   steps: readonly Step[],
-  command: readonly string[],
-  folder: string,
   redisUrl: string,
-  rounds: number,
-  onFigures: OnFigures,
+  { command, folder, rounds, onFigures }: Course,
 ): Promise<void> {
   const processes = Object.keys(MAKERS).map((name) =>
     new ContenderProcess(name, [...command, redisUrl, name], folder)
