@@ -52,8 +52,7 @@ export class Stage implements AsyncDisposable {
   }
 
   static async open(): Promise<Stage> {
-    const arq = await createPool("sqlite::memory:", { prefix: randomPrefix() });
-    return new Stage(arq);
+    return new Stage(await openPool());
   }
 
   /** One job of each kind: complete, failed, running, deferred, hostile; all are there when it resolves. */

@@ -1,21 +1,17 @@
 /** Bytes that nobody should have to read, made at random. */
 import fc from "fast-check";
 import { encodeJob, encodeResult, serialize } from "../serializer.ts";
+import { fromHex } from "./_records.ts";
 
 const JOB = { t: null, f: "echo", a: [1, "two"], k: {}, et: 1_700_000_000_000 };
 const RESULT = { ...JOB, s: true, r: 1, st: JOB.et, ft: JOB.et, q: "queue", id: "x" };
-
-/** Bytes from their hexadecimal digits. */
-export function hex(digits: string): Uint8Array {
-  return Uint8Array.fromHex(digits);
-}
 
 /** Keys that are read and must not be written: half a pair, and a byte order mark in front of many. */
 export const FORGED_KEYS: readonly string[] = ["d50900d8", `d953efbbbf${"6b".repeat(80)}`];
 
 /** A job for `echo` with such a key among its keyword arguments. */
 export function forgedJob(key: string): Uint8Array {
-  return hex(`85a174c0a166a46563686fa16190a16b81${key}01a2657401`);
+  return fromHex(`85a174c0a166a46563686fa16190a16b81${key}01a2657401`);
 }
 
 /** A job's map with fields of wrong types, of wrong sizes, or missing. */
@@ -49,12 +45,14 @@ export const hostileBytes: fc.Arbitrary<Uint8Array> = fc.oneof(
   edited,
   wrongFields,
   fc.constantFrom(
-    hex("91".repeat(2_000)), // deep
-    hex("ddffffffff"), // a list of four thousand million
-    hex("dfffffffff"),
-    hex("c6ffffffff"),
-    hex("81a95f5f70726f746f5f5f80"), // { __proto__: {} }
-    hex("85a174c0a166a46563686fa16190a16b81a95f5f70726f746f5f5f81a878c3a26574cb4270000000000000"),
+    fromHex("91".repeat(2_000)), // deep
+    fromHex("ddffffffff"), // a list of four thousand million
+    fromHex("dfffffffff"),
+    fromHex("c6ffffffff"),
+    fromHex("81a95f5f70726f746f5f5f80"), // { __proto__: {} }
+    fromHex(
+      "85a174c0a166a46563686fa16190a16b81a95f5f70726f746f5f5f81a878c3a26574cb4270000000000000",
+    ),
     ...FORGED_KEYS.map(forgedJob),
     encodeJob({ ...JOB, f: "__proto__" }),
     encodeJob({ ...JOB, a: [JSON.parse('{"constructor": {"prototype": {"x": 1}}}')] }),

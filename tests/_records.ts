@@ -1,7 +1,6 @@
 /** What tests of serialized values have in common: records, and what becomes of a value. */
 import { decode as decodeMsgpack } from "@msgpack/msgpack";
 import assert from "node:assert/strict";
-import { Buffer } from "node:buffer";
 import {
   decodeResult,
   deserialize,
@@ -23,11 +22,11 @@ export const COMPLETE: ResultRecord = {
 };
 
 export function toHex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("hex");
+  return bytes.toHex();
 }
 
 export function fromHex(hex: string): Uint8Array {
-  return new Uint8Array(Buffer.from(hex, "hex"));
+  return Uint8Array.fromHex(hex);
 }
 
 export function roundTrip(value: unknown): unknown {

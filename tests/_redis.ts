@@ -326,6 +326,5 @@ export function testRedisUrl(): Promise<string> {
 
 /** A key prefix that no other test uses, such as `t8f3a01bc:`. */
 export function randomPrefix(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(6));
-  return `t${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}:`;
+  return `t${crypto.getRandomValues(new Uint8Array(6)).toHex()}:`;
 }

@@ -5,8 +5,9 @@ import { after, before, describe, it } from "node:test";
 import { type ArqClient, createPool } from "../client.ts";
 import { ArqError } from "../errors.ts";
 import { Worker } from "../worker.ts";
-import { hex, hostileBytes, hostileCounts } from "./_hostile.ts";
+import { hostileBytes, hostileCounts } from "./_hostile.ts";
 import { openRawRedis, type RawRedis, within } from "./_helpers.ts";
+import { fromHex } from "./_records.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
 import { until } from "./_worker.ts";
 
@@ -147,7 +148,7 @@ describe("Hostile data in Redis", () => {
   it("in the queue itself is passed over or ends as failed", async () => {
     await using site = await Site.open(server, async (raw, prefix) => {
       const queue = `${prefix}queue`;
-      await raw.call("ZADD", queue, "1", hex("fffe")); // no UTF-8
+      await raw.call("ZADD", queue, "1", fromHex("fffe")); // no UTF-8
       await raw.call("ZADD", queue, "2", "");
       await raw.call("ZADD", queue, "3", "__proto__");
       await raw.call("ZADD", queue, "4", "x".repeat(1_000_000));
@@ -162,7 +163,7 @@ describe("Hostile data in Redis", () => {
         "3",
         ":",
         "4",
-        hex("ff"),
+        fromHex("ff"),
       );
     });
     await site.isAtWork();
@@ -228,7 +229,7 @@ describe("Hostile data in Redis", () => {
     for (const message of [...messages, "progress,1e999,1,1,99999999999:watched"]) {
       await raw.call("PUBLISH", `${queue}:events`, message);
     }
-    await raw.call("PUBLISH", `${queue}:events`, hex("ff2c3aff"));
+    await raw.call("PUBLISH", `${queue}:events`, fromHex("ff2c3aff"));
     await arq.enqueueJob("echo", [1], { jobId: "watched" });
     await until("the true step", () => kinds.length > 0);
     assert.deepEqual(kinds, ["started"]);
@@ -252,7 +253,7 @@ describe("Hostile data in Redis", () => {
       for (const message of messages) {
         sent = await raw.call("PUBLISH", `${prefix}done:waiting`, message) as number;
       }
-      await raw.call("PUBLISH", `${prefix}done:waiting`, hex("ff3aff"));
+      await raw.call("PUBLISH", `${prefix}done:waiting`, fromHex("ff3aff"));
     }
     assert.equal(await result, 7);
   });
