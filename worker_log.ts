@@ -4,7 +4,7 @@
  * Nothing is composed unless somebody listens.
  * @module
  */
-import { getLogger, type LogLevel } from "@logtape/logtape";
+import { getLogger } from "@logtape/logtape";
 import { displayValue, escapeUnsafe } from "./display.ts";
 import { JobExecutionFailed } from "./errors.ts";
 import type { JobOutcome } from "./functions.ts";
@@ -31,11 +31,12 @@ const SHOWN = 80;
  * Logs a finished text as one line, so that no payload writes lines of its own; braces in it are no
  * placeholders.
  */
-function write(level: LogLevel, text: string, properties: Record<string, unknown>): void {
-  const message = escapeUnsafe(text).replaceAll("{", "{{").replaceAll("}", "}}");
-  if (level === "info") logger.info(message, properties);
-  else if (level === "warning") logger.warn(message, properties);
-  else logger.error(message, properties);
+function write(
+  level: "info" | "warning" | "error",
+  text: string,
+  properties: Record<string, unknown>,
+): void {
+  logger[level](escapeUnsafe(text).replaceAll("{", "{{").replaceAll("}", "}}"), properties);
 }
 
 function seconds(ms: number): string {
