@@ -171,16 +171,12 @@ function stackOf({ properties: { error, event } }: LogRecord): string {
 function formatJson(record: LogRecord): string {
   const { timestamp, level, category, properties } = record;
   const head = { time: new Date(timestamp).toISOString(), level, logger: category.join(".") };
-  const object = { ...head, ...properties, ...head, message: textOf(record) };
+  const line = (facts: object) =>
+    displayJson({ ...head, ...facts, ...head, message: textOf(record) });
   try {
-    return displayJson(object);
+    return line(properties);
   } catch {
     const shown = Object.entries(properties).map(([key, value]) => [key, displayValue(value)]);
-    return displayJson({
-      ...head,
-      ...Object.fromEntries(shown),
-      ...head,
-      message: textOf(record),
-    });
+    return line(Object.fromEntries(shown));
   }
 }
