@@ -54,16 +54,12 @@ export async function reloadOnChange(options: ReloadOptions): Promise<number> {
   const stopped = new Promise<void>((resolve) =>
     options.stop.addEventListener("abort", () => resolve(), { once: true })
   );
+  const isStale = () => changes.hasAny || options.stop.aborted;
   let current: WorkerThread | undefined;
   for (;;) {
     const next = new WorkerThread(options);
     const interrupted = Promise.race([changes.settled, stopped]);
-    current = await replace(
-      current,
-      next,
-      interrupted,
-      () => changes.hasAny || options.stop.aborted,
-    );
+    current = await replace(current, next, interrupted, isStale);
     await Promise.race([changes.settled, stopped]);
     if (options.stop.aborted) break;
     logger.info("{path} has changed, loading anew", { event: "reload", path: changes.take() });
