@@ -14,7 +14,6 @@ import {
   FrameReader,
   isReport,
   type LogReport,
-  newMark,
   type Order,
 } from "./isolate_channel.ts";
 import type { Command } from "./isolate_command.ts";
@@ -68,10 +67,9 @@ export class IsolateProcess {
   #hasEnded = false;
   #printed = "";
 
-  /** Starts it. */
-  constructor(commandFor: (mark: string) => Command) {
-    this.#mark = newMark();
-    const command = commandFor(this.#mark);
+  /** Starts it; the command has to tell it the mark of the channel's frames. */
+  constructor(command: Command, mark: string) {
+    this.#mark = mark;
     this.#advice = command.advice;
     this.#subprocess = start(command);
     if (command.mayYield) yieldToOthers(this.#subprocess.pid);

@@ -5,7 +5,7 @@
  */
 import { SettingsError } from "./errors.ts";
 import { type JobMeta, Retry, splitSpecifier } from "./functions.ts";
-import type { End } from "./isolate_channel.ts";
+import { type End, newMark } from "./isolate_channel.ts";
 import {
   commandFor,
   excessFlags,
@@ -204,7 +204,8 @@ class Pool {
   }
 
   #start(): IsolateProcess {
-    const process = new IsolateProcess((mark) => commandFor(this.#path, this.#settings, mark));
+    const mark = newMark();
+    const process = new IsolateProcess(commandFor(this.#path, this.#settings, mark), mark);
     this.#processes.add(process);
     void process.ended.then(() => {
       this.#processes.delete(process);

@@ -15,6 +15,7 @@ import {
   Worker,
   type WorkerSettings,
 } from "../mod.ts";
+import { newMark } from "../isolate_channel.ts";
 import { IsolateProcess } from "../isolate_process.ts";
 import type { Lease } from "../store.ts";
 import { jobDeserializer, jobSerializer, Money } from "./data/money.ts";
@@ -297,7 +298,7 @@ describe("A process that fails", () => {
   it("may have ended by itself, unnoticed, when it is killed", async () => {
     const command = { path: "/bin/sh", args: ["-c", "exit 0"], mayYield: false, advice: "" };
     for (let i = 0; i < 20; i++) {
-      const isolate = new IsolateProcess(() => command);
+      const isolate = new IsolateProcess(command, newMark());
       await pause(0);
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5); // as a busy worker does
       isolate.kill();
