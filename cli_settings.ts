@@ -128,27 +128,38 @@ function importProblem(error: unknown, url: string): string {
   const text = stripVTControlCharacters(first.message);
   const flag = missingPermission(text, url);
   if (flag !== undefined) return `start Deno with ${flag}`;
-  if (text === `Module not found "${url}".`) return "there is no such module";
-  if (text.includes("not a dependency") && !import.meta.url.startsWith("file:")) {
-    return `${text.split("\n")[0]}; Deno needs --config deno.json for a program from the network`;
-  }
-  if (/^Cannot find module /.test(text) && text.includes(`'${pathOf(url)}'`)) {
-    return "there is no such module";
-  }
+  if (isMissing(text, url)) return "there is no such module";
   const [line = "", ...more] = text.split("\n");
-  const { position } = first as { readonly position?: Position | null };
-  const place = position?.file
-    ? `${position.file}:${position.line}:${position.column}`
-    : /^\s+at (\S+)$/.exec(more.at(-1) ?? "")?.[1] ?? placeIn(first.stack, url);
+  if (text.includes("not a dependency") && !import.meta.url.startsWith("file:")) {
+    return `${line}; Deno needs --config deno.json for a program from the network`;
+  }
   const isNamed = /^\w*Error: |^Module not found|^Cannot find/.test(line) || isOfLoader(first);
-  const where = place === undefined || /:\d+:\d+$/.test(line) ? "" : ` at ${place}`;
-  return `${isNamed ? "" : `${first.name}: `}${line}${where}`;
+  const place = /:\d+:\d+$/.test(line) ? undefined : placeOf(first, more.at(-1), url);
+  return `${isNamed ? "" : `${first.name}: `}${line}${place === undefined ? "" : ` at ${place}`}`;
+}
+
+/** Whether the module itself is not there, in the words of Deno or of Bun. */
+function isMissing(text: string, url: string): boolean {
+  return text === `Module not found "${url}".` ||
+    (/^Cannot find module /.test(text) && text.includes(`'${pathOf(url)}'`));
+}
+
+/** Where an import failed: as the error says by itself, behind its message, or by its stack. */
+function placeOf(
+  { position, stack }: ErrorLike,
+  lastLine: string | undefined,
+  url: string,
+): string | undefined {
+  if (position?.file) return `${position.file}:${position.line}:${position.column}`;
+  return /^\s+at (\S+)$/.exec(lastLine ?? "")?.[1] ?? placeIn(stack, url);
 }
 
 interface ErrorLike {
   readonly name: string;
   readonly message: string;
   readonly stack?: string;
+  /** Bun's errors of its loader have one. */
+  readonly position?: Position | null;
 }
 
 /** Bun's errors of its loader are none by `instanceof`. */
