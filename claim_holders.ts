@@ -48,7 +48,7 @@ export class ClaimHolders {
   }
 
   /**
-   * Gives back what is held and not `known`; after a failure it waits a while, unless `signal` ends
+   * Releases what is held and not `known`; after a failure it waits a while, unless `signal` ends
    * that. `disarm` sees to it that no claim of a holder is made any more.
    */
   async releaseUnknown(
@@ -65,7 +65,7 @@ export class ClaimHolders {
         this.#unsure.delete(holder);
       }
     } catch (error) {
-      log.storeFailed("hand back lost claims", error);
+      log.storeFailed("release lost claims", error);
       await sleep(Math.min(pollDelayMs, PAUSE_MS), signal).catch(() => {}); // The loop has ended.
     }
   }

@@ -158,7 +158,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   /**
-   * Claims nothing more, lets jobs run for `waitMs`, then aborts them and gives their leases back.
+   * Claims nothing more, lets jobs run for `waitMs`, then aborts them and releases their leases.
    * Ends within `waitMs`, the grace, and a few seconds; with a lost store, within its timeout.
    */
   async stop(waitMs: number): Promise<void> {
