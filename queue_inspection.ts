@@ -71,7 +71,7 @@ export abstract class QueueInspection {
    */
   async stats(options: StatsOptions = {}): Promise<QueueStats> {
     checkOptions("stats", "{ history: { minutes: 15 } }", options, ["queueName", "history"]);
-    const queueName = this.#queueOf("stats", { queueName: options.queueName });
+    const queueName = this.#checkQueue("stats", options.queueName);
     return await readStats(this.store, queueName, options.history);
   }
 
@@ -149,7 +149,7 @@ export abstract class QueueInspection {
    * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    */
   async jobs(filter: JobFilter = {}): Promise<JobPage> {
-    const queueName = this.#queueOf("jobs", { queueName: filter?.queueName });
+    const queueName = this.#checkQueue("jobs", filter?.queueName);
     return await listJobs(this, queueName, filter);
   }
 
@@ -230,7 +230,7 @@ export abstract class QueueInspection {
    */
   async retryJobs(options: RetryJobsOptions = {}): Promise<number> {
     checkOptions("retryJobs", '{ functionName: "resize" }', options, RETRY_KEYS);
-    const queueName = this.#queueOf("retryJobs", { queueName: options.queueName });
+    const queueName = this.#checkQueue("retryJobs", options.queueName);
     checkFunctionName("retryJobs", options.functionName);
     checkSignal("retryJobs", options.signal);
     return await retryMany(this, queueName, sinceMs("retryJobs", options.since), options);
@@ -269,7 +269,7 @@ export abstract class QueueInspection {
    * @throws {TypeError} if the name is no text, or an empty one.
    */
   async pause(queueName?: string): Promise<void> {
-    await this.store.inspection.setPaused(this.#queueOf("pause", { queueName }), true);
+    await this.store.inspection.setPaused(this.#checkQueue("pause", queueName), true);
   }
 
   /**
@@ -278,7 +278,7 @@ export abstract class QueueInspection {
    * @throws {TypeError} if the name is no text, or an empty one.
    */
   async resume(queueName?: string): Promise<void> {
-    await this.store.inspection.setPaused(this.#queueOf("resume", { queueName }), false);
+    await this.store.inspection.setPaused(this.#checkQueue("resume", queueName), false);
   }
 
   async #readWorkers(method: string, options: QueueOptions): Promise<WorkerReading[]> {
@@ -289,8 +289,11 @@ export abstract class QueueInspection {
 
   #queueOf(method: string, options: QueueOptions): string {
     checkOptions(method, QUEUE_EXAMPLE, options, ["queueName"]);
-    checkName(`${method}: queueName`, options.queueName);
-    const queueName = options.queueName ?? this.defaultQueueName;
+    return this.#checkQueue(method, options.queueName);
+  }
+
+  #checkQueue(method: string, queueName: string = this.defaultQueueName): string {
+    checkName(`${method}: queueName`, queueName);
     this.store.checkQueueName(queueName);
     return queueName;
   }
