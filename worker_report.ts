@@ -55,7 +55,7 @@ export class WorkerReporter {
     if (this.#sending || performance.now() - this.#reportedAt < interval) return;
     this.#reportedAt = performance.now();
     this.#events = this.#loop.events;
-    this.#sending = this.#send(LIFE_MS, now);
+    this.#sending = this.#send(now);
     await this.#sending;
     this.#sending = undefined;
   }
@@ -64,18 +64,20 @@ export class WorkerReporter {
   async end(): Promise<void> {
     await this.#sending;
     for (let attempts = 0; attempts < LAST_ATTEMPTS; attempts++) {
-      await this.#send(0);
+      await this.#send();
       if (!this.#batch && this.#loop.tally.isEmpty) return;
     }
   }
 
-  /** Sends the counts, and what the worker is at `now`; nothing of that when it ends. */
-  async #send(ttlMs: number, now?: number): Promise<void> {
+  /** Sends the counts, and what the worker is at `now`; without it that the worker has gone. */
+  async #send(now?: number): Promise<void> {
     const { client, queueName } = this.#settings;
     this.#batch ??= this.#takeCounts();
     try {
-      const record = now === undefined ? "" : JSON.stringify(this.#record(now));
-      const report = { ...this.#batch ?? NOTHING, workerId: this.#workerId, record, ttlMs };
+      const life = now === undefined
+        ? { record: "", ttlMs: 0 }
+        : { record: JSON.stringify(this.#record(now)), ttlMs: LIFE_MS };
+      const report = { ...this.#batch ?? NOTHING, ...life, workerId: this.#workerId };
       await client.store.inspection.report(queueName, report);
       this.#batch = undefined;
       this.#isRefused = false;
