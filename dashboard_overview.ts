@@ -70,7 +70,7 @@ const DRAWINGS: readonly Drawing[] = [
     legend: [],
     draw: ({ stats: { minutes } }) =>
       barPlot(
-        [{ name: "complete", mark: "complete", values: minutes.map(({ complete }) => complete) }],
+        [{ mark: "complete", values: minutes.map(({ complete }) => complete) }],
         hints(minutes, ({ complete }) => `${countText(complete)} completed`),
       ),
   },
@@ -88,9 +88,9 @@ const DRAWINGS: readonly Drawing[] = [
     draw: ({ stats: { minutes } }) =>
       barPlot(
         [
-          { name: "failed", mark: "failed", values: minutes.map(({ failed }) => failed) },
-          { name: "aborted", mark: "aborted", values: minutes.map(({ aborted }) => aborted) },
-          { name: "retried", mark: "retried", values: minutes.map(({ retried }) => retried) },
+          { mark: "failed", values: minutes.map(({ failed }) => failed) },
+          { mark: "aborted", values: minutes.map(({ aborted }) => aborted) },
+          { mark: "retried", values: minutes.map(({ retried }) => retried) },
         ],
         hints(minutes, ({ failed, aborted, retried }) =>
           `${countText(failed)} failed, ${countText(aborted)} aborted, ${
@@ -137,8 +137,7 @@ function percentilePlot(
   minutes: readonly MinuteStats[],
   of: (minute: MinuteStats) => Percentiles | null,
 ): Plot {
-  const series = PERCENTILES.map(({ name, mark, key }): Series => ({
-    name,
+  const series = PERCENTILES.map(({ mark, key }): Series => ({
     mark,
     values: minutes.map((minute) => of(minute)?.[key] ?? null),
   }));
@@ -168,8 +167,8 @@ function depthSeries(depths: readonly Depth[], now: number): Series[] {
     inProgress[step] = Math.max(inProgress[step] ?? 0, depth.inProgress);
   }
   return [
-    { name: "due", mark: "due", values: due },
-    { name: "in progress", mark: "progress", values: inProgress },
+    { mark: "due", values: due },
+    { mark: "progress", values: inProgress },
   ];
 }
 

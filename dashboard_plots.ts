@@ -19,9 +19,7 @@ const DASH = 6;
 
 /** One kind of mark in a plot. */
 export interface Series {
-  /** What it is called in the legend. */
-  readonly name: string;
-  /** The class that colours its marks, and its sign in the legend. */
+  /** The class that colours its marks. */
   readonly mark: string;
   /** One value for each place, from the oldest to the newest; null for none. */
   readonly values: readonly (number | null)[];
@@ -179,8 +177,8 @@ export interface Figure {
   readonly description: string;
   /** From when to when, along the lower edge. */
   readonly span: readonly [string, string];
-  /** The legend. */
-  readonly legend: readonly Pick<Series, "name" | "mark">[];
+  /** The legend: what each mark stands for. */
+  readonly legend: readonly { readonly name: string; readonly mark: string }[];
 }
 
 /** The plot as a figure of the page. */
