@@ -159,11 +159,6 @@ export class HeldJobs implements Disposable {
     return true;
   }
 
-  /** Whether a job is still worked on, or has succeeded: other ends under a lost lease are refused. */
-  #goesOn(run: JobRun): boolean {
-    return run.hasSucceeded || (run.phase !== "ended" && run.stopReason !== "lost");
-  }
-
   /** Notes the time by which a run must end. */
   onDeadline(run: JobRun): void {
     if (run.deadline >= this.#deadline) return;
@@ -229,6 +224,11 @@ export class HeldJobs implements Disposable {
   [Symbol.dispose](): void {
     clearTimeout(this.#deadlineTimer);
     clearTimeout(this.#waitTimer);
+  }
+
+  /** Whether a job is still worked on, or has succeeded: other ends under a lost lease are refused. */
+  #goesOn(run: JobRun): boolean {
+    return run.hasSucceeded || (run.phase !== "ended" && run.stopReason !== "lost");
   }
 
   #enforceDeadlines(): void {

@@ -78,14 +78,6 @@ export class RedisInspection implements StoreInspection {
     };
   }
 
-  /** Sorts in what stands in line; what comes meanwhile is left to the next look. */
-  async #sortIn(queueName: string): Promise<void> {
-    for (let sorted = 0; sorted < MOST_COMPLETE; sorted += SORTED_AT_A_TIME) {
-      const left = await this.#run(inspectionScripts.sortIn, queueName, () => []);
-      if (left === 0) return;
-    }
-  }
-
   async view(queueName: string, jobId: string): Promise<SeenJob> {
     const reply = await this.#run(inspectionScripts.view, queueName, () => [jobId]);
     const [now, score, ...state] = list(reply);
@@ -171,6 +163,14 @@ export class RedisInspection implements StoreInspection {
       const reason = (error as Error).message;
       logger.debug("the use of queue {queueName} is not noted: {reason}", { queueName, reason });
     });
+  }
+
+  /** Sorts in what stands in line; what comes meanwhile is left to the next look. */
+  async #sortIn(queueName: string): Promise<void> {
+    for (let sorted = 0; sorted < MOST_COMPLETE; sorted += SORTED_AT_A_TIME) {
+      const left = await this.#run(inspectionScripts.sortIn, queueName, () => []);
+      if (left === 0) return;
+    }
   }
 }
 

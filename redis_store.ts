@@ -183,12 +183,6 @@ export class RedisStore implements Store {
     return { ...await this.#readClaims(queueName, reply), wasRepeated };
   }
 
-  async #readClaims(queueName: string, reply: Reply): Promise<ClaimReply> {
-    const { strange, ...claimed } = readClaims(list(reply));
-    if (strange.length > 0) await this.#remove(queueName, strange);
-    return claimed;
-  }
-
   async renew(queueName: string, leases: readonly Lease[], leaseMs: number): Promise<boolean[]> {
     const flags = await this.#runBatches(
       scripts.renew,
@@ -401,6 +395,12 @@ export class RedisStore implements Store {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #readClaims(queueName: string, reply: Reply): Promise<ClaimReply> {
+    const { strange, ...claimed } = readClaims(list(reply));
+    if (strange.length > 0) await this.#remove(queueName, strange);
+    return claimed;
   }
 
   #run(script: Script, queueName: string, args: ScriptCall["args"]): Promise<Reply> {

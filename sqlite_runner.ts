@@ -91,25 +91,6 @@ export class SqliteRunner {
     this.#connection = undefined;
   }
 
-  async #open(timeoutMs: number): Promise<void> {
-    const { DatabaseSync: Database } = await import("node:sqlite");
-    const deadline = performance.now() + timeoutMs;
-    for (let attempt = 1;; attempt++) {
-      if (this.#isClosed) throw unusable(this.#path, "it was closed");
-      try {
-        const database = openSqlite(Database, this.#path);
-        const sql = prepareStatements(database);
-        this.#identity = fileIdentity(this.#path);
-        this.#connection = { database, sql, tidying: new Tidying(database, sql, this.#clock) };
-        return;
-      } catch (error) {
-        const isLast = !isBusy(error) || performance.now() > deadline;
-        if (isLast) throw explainSqlite(this.#path, error, timeoutMs);
-        await sleep(pauseMs(attempt));
-      }
-    }
-  }
-
   /**
    * Queues `work`, also while the file is being opened; what it returns is called once it is
    * committed, and gives the result.
@@ -131,6 +112,25 @@ export class SqliteRunner {
     this.#tasks.push({ writes, run, reject, timeoutMs, deadline });
     if (this.#connection) this.#schedule();
     return promise;
+  }
+
+  async #open(timeoutMs: number): Promise<void> {
+    const { DatabaseSync: Database } = await import("node:sqlite");
+    const deadline = performance.now() + timeoutMs;
+    for (let attempt = 1;; attempt++) {
+      if (this.#isClosed) throw unusable(this.#path, "it was closed");
+      try {
+        const database = openSqlite(Database, this.#path);
+        const sql = prepareStatements(database);
+        this.#identity = fileIdentity(this.#path);
+        this.#connection = { database, sql, tidying: new Tidying(database, sql, this.#clock) };
+        return;
+      } catch (error) {
+        const isLast = !isBusy(error) || performance.now() > deadline;
+        if (isLast) throw explainSqlite(this.#path, error, timeoutMs);
+        await sleep(pauseMs(attempt));
+      }
+    }
   }
 
   #schedule(): void {
