@@ -175,6 +175,69 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#done.resolve();
   }
 
+  /** Notes the time by which a run must end. */
+  onDeadline(run: JobRun): void {
+    this.#jobs.onDeadline(run);
+  }
+
+  /** Takes what a function tells of its progress, until its end is to be recorded. */
+  onProgress(run: JobRun, value: unknown): void {
+    if (run.phase === "running") this.#reporter.report(run, value);
+  }
+
+  /** Whether there is room for a job, and none is known of. */
+  isIdle(): boolean {
+    return !this.#mayHaveWork && this.#phase === "running" && this.#room() > 0;
+  }
+
+  /**
+   * A wake-up brings a job with it; what else is due is claimed after that. It counts as taken
+   * meanwhile, so that a worker with a single slot, which must also poll, has none to give.
+   */
+  prepareClaim(): ClaimRequest | undefined {
+    if (this.settings.burst || this.#room() < 2) return undefined;
+    this.#claimed++;
+    this.#isArmed = true;
+    const { suspects } = this.#jobs;
+    return {
+      holder: this.#holders.nextWakeUp(),
+      limit: 1,
+      leaseMs: this.settings.leaseMs,
+      // Another may run here by the time of the wake-up: suspects are left to the looks.
+      suspects: suspects && { ...suspects, mayTake: false },
+    };
+  }
+
+  onClaimed(reply: ClaimReply | undefined | null): void {
+    this.#claimed--;
+    this.#isArmed = false;
+    if (reply === null) {
+      this.#holders.doubt(this.#holders.ofWakeUp);
+      this.#askForTurn();
+    } else if (reply) {
+      this.#onReply(reply);
+      // The wake-up may have been for a job that is due when we have left.
+      if (this.#phase !== "running") void this.#wakeAny();
+    }
+  }
+
+  /** A wake-up that finds no room is passed on to another worker. */
+  async onWake(): Promise<void> {
+    if (this.#phase !== "running" || this.#room() <= 0) {
+      return await this.#store.wake(this.settings.queueName);
+    }
+    this.#wakeUps++;
+    this.#mayHaveWork = true;
+    this.#turn();
+  }
+
+  /** A wake-up waits for some seconds, after which the job is found by a look only. */
+  onGap(): void {
+    this.#wakeUps++;
+    this.#mayHaveWork = true;
+    this.#askForTurn();
+  }
+
   async #disarm(): Promise<void> {
     if (!this.#isArmed) return;
     this.#hasLeft = true;
@@ -195,16 +258,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
     }
     this.#listener?.[Symbol.dispose]();
     void this.stop(0);
-  }
-
-  /** Notes the time by which a run must end. */
-  onDeadline(run: JobRun): void {
-    this.#jobs.onDeadline(run);
-  }
-
-  /** Takes what a function tells of its progress, until its end is to be recorded. */
-  onProgress(run: JobRun, value: unknown): void {
-    if (run.phase === "running") this.#reporter.report(run, value);
   }
 
   /** Every `pollDelay`: the safety net for wake-ups and suspects, and the look at aborts. */
@@ -242,11 +295,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
     }
     if (this.#isDone()) this.#done.resolve();
     else if (this.isIdle()) this.#listener?.notify();
-  }
-
-  /** Whether there is room for a job, and none is known of. */
-  isIdle(): boolean {
-    return !this.#mayHaveWork && this.#phase === "running" && this.#room() > 0;
   }
 
   /** How many jobs may be in hand: as many as there are slots, with a backlog of short ones some more. */
@@ -426,54 +474,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
     const disarm = (holder: string) => this.#listener?.disarm(holder);
     await this.#holders.releaseUnknown(this.#jobs.claims, disarm, this.#stopped.signal);
     this.#isAsking = false;
-    this.#askForTurn();
-  }
-
-  /**
-   * A wake-up brings a job with it; what else is due is claimed after that. It counts as taken
-   * meanwhile, so that a worker with a single slot, which must also poll, has none to give.
-   */
-  prepareClaim(): ClaimRequest | undefined {
-    if (this.settings.burst || this.#room() < 2) return undefined;
-    this.#claimed++;
-    this.#isArmed = true;
-    const { suspects } = this.#jobs;
-    return {
-      holder: this.#holders.nextWakeUp(),
-      limit: 1,
-      leaseMs: this.settings.leaseMs,
-      // Another may run here by the time of the wake-up: suspects are left to the looks.
-      suspects: suspects && { ...suspects, mayTake: false },
-    };
-  }
-
-  onClaimed(reply: ClaimReply | undefined | null): void {
-    this.#claimed--;
-    this.#isArmed = false;
-    if (reply === null) {
-      this.#holders.doubt(this.#holders.ofWakeUp);
-      this.#askForTurn();
-    } else if (reply) {
-      this.#onReply(reply);
-      // The wake-up may have been for a job that is due when we have left.
-      if (this.#phase !== "running") void this.#wakeAny();
-    }
-  }
-
-  /** A wake-up that finds no room is passed on to another worker. */
-  async onWake(): Promise<void> {
-    if (this.#phase !== "running" || this.#room() <= 0) {
-      return await this.#store.wake(this.settings.queueName);
-    }
-    this.#wakeUps++;
-    this.#mayHaveWork = true;
-    this.#turn();
-  }
-
-  /** A wake-up waits for some seconds, after which the job is found by a look only. */
-  onGap(): void {
-    this.#wakeUps++;
-    this.#mayHaveWork = true;
     this.#askForTurn();
   }
 
