@@ -11,7 +11,7 @@ import {
   type RawClient,
 } from "./redis_clients.ts";
 import { parseDsn } from "./redis_dsn.ts";
-import { type RedisSettings, resolveRedisSettings } from "./redis_settings.ts";
+import { type RedisSettings, type RedisTarget, resolveRedisSettings } from "./redis_settings.ts";
 import { RedisStore } from "./redis_store.ts";
 import { isSqliteUrl, parseSqliteUrl } from "./sqlite_settings.ts";
 import { SqliteStore } from "./sqlite_store.ts";
@@ -36,19 +36,10 @@ export function openStore(
     return redisStore(dsn.settings, prefix ?? dsn.prefix);
   }
   const kind = isOptions(connection) ? existingClientKind(connection) : undefined;
-  if (kind === undefined) {
-    if (maySet(connection)) return redisStore(connection as RedisSettings, prefix);
-    const forms = "a connection string, an object of settings or a client of @redis/client";
-    throw new TypeError(`A connection is ${forms}, got ${named(connection)}`);
-  }
-  const given = connection as ExistingClient;
-  const target = { ...resolveRedisSettings({}), kind, address: "the given client's server" };
-  return new RedisStore(
-    target,
-    () => given.duplicate(NO_SILENT_REPEATS) as RawClient,
-    prefix ?? DEFAULT_PREFIX,
-    given,
-  );
+  if (kind !== undefined) return storeBeside(connection as ExistingClient, kind, prefix);
+  if (maySet(connection)) return redisStore(connection as RedisSettings, prefix);
+  const forms = "a connection string, an object of settings or a client of @redis/client";
+  throw new TypeError(`A connection is ${forms}, got ${named(connection)}`);
 }
 
 /**
@@ -67,13 +58,20 @@ function named(value: unknown): string {
   return `an object of ${value.constructor?.name ?? "no class"}`;
 }
 
-function redisStore(settings: RedisSettings, prefix: string | undefined): Store {
+function redisStore(settings: RedisSettings, prefix: string = DEFAULT_PREFIX): Store {
   const target = resolveRedisSettings(settings);
-  return new RedisStore(
-    target,
-    (reconnect) => makeRawClient(target, reconnect),
-    prefix ?? DEFAULT_PREFIX,
-  );
+  return new RedisStore(target, (reconnect) => makeRawClient(target, reconnect), prefix);
+}
+
+/** A store whose clients are made like the one that the program has, which stays its own. */
+function storeBeside(
+  given: ExistingClient,
+  kind: RedisTarget["kind"],
+  prefix: string = DEFAULT_PREFIX,
+): Store {
+  const target = { ...resolveRedisSettings({}), kind, address: "the given client's server" };
+  const duplicate = () => given.duplicate(NO_SILENT_REPEATS) as RawClient;
+  return new RedisStore(target, duplicate, prefix, given);
 }
 
 function sqliteStore(connection: string, prefix: string | undefined): Store {
