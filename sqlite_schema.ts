@@ -6,6 +6,7 @@ import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { QueueConnectionError } from "./errors.ts";
+import { isGranted } from "./permissions.ts";
 import { MEMORY, sqliteAddress } from "./sqlite_settings.ts";
 import type { Statements } from "./sqlite_statements.ts";
 
@@ -337,10 +338,12 @@ function reasonOf(code: number, path: string, message: string, timeoutMs: number
 }
 
 function hasFolder(path: string): boolean {
+  const folder = dirname(path);
+  if (!isGranted("read", { path: folder })) return true; // nobody may know
   try {
-    return statSync(dirname(path)).isDirectory();
+    return statSync(folder).isDirectory();
   } catch (error) {
-    return (error as { readonly code?: unknown }).code !== "ENOENT"; // else nobody may know
+    return (error as { readonly code?: unknown }).code !== "ENOENT";
   }
 }
 

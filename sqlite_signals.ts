@@ -8,6 +8,7 @@
  */
 import { type FSWatcher, watch } from "node:fs";
 import process from "node:process";
+import { isGranted } from "./permissions.ts";
 import { Feed } from "./sqlite_feed.ts";
 import type { NewsRow, ResultRow } from "./sqlite_statements.ts";
 import type { ClaimReply } from "./store.ts";
@@ -176,7 +177,9 @@ class ForeignChanges {
     this.#watcher = undefined;
   }
 
+  /** Deno must not ask the user for it: it is a convenience, and the program would stand still. */
   #watch(): void {
+    if (!isGranted("read", { path: this.#logPath })) return;
     try {
       this.#watcher = watch(this.#logPath, () => this.#onWrite());
       this.#watcher.on("error", () => {
@@ -184,7 +187,7 @@ class ForeignChanges {
         this.#look(FAST_LOOK_MS);
       });
     } catch {
-      this.#watcher = undefined; // not permitted, or no more of them: looking is enough
+      this.#watcher = undefined; // no more of them: looking is enough
     }
   }
 

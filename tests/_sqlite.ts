@@ -96,7 +96,7 @@ export class Child implements AsyncDisposable {
 /** The command that runs this runtime, or Bun, with a script. */
 function scriptCommand(permissions: readonly string[] = ["-A"]): string[] {
   const runtime = process.execPath;
-  return IS_DENO ? [runtime, "run", "--no-check", "--no-prompt", ...permissions] : [runtime];
+  return IS_DENO ? [runtime, "run", "--no-check", ...permissions] : [runtime];
 }
 
 /** Starts `_sqlite_child.ts` in a role. */

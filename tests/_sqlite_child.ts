@@ -120,6 +120,25 @@ async function connect(): Promise<void> {
   }
 }
 
+/**
+ * Connects, or fails to, and waits for a job; prints whether Deno was asked to read `argument`: it may
+ * still ask the user, or was denied it, since there is none.
+ */
+async function ask(): Promise<void> {
+  try {
+    await using arq = await createPool(url);
+    await using _line = await arq.store.onFinished("job 1", () => {});
+  } catch (error) {
+    print(String(error));
+  }
+  const deno = Reflect.get(globalThis, "Deno") as { readonly permissions: Permissions };
+  print(deno.permissions.querySync({ name: "read", path: argument }).state);
+}
+
+interface Permissions {
+  querySync(descriptor: object): { readonly state: string };
+}
+
 const ROLES: Readonly<Record<string, () => Promise<void>>> = {
   write,
   work,
@@ -130,6 +149,7 @@ const ROLES: Readonly<Record<string, () => Promise<void>>> = {
   leave,
   fill,
   connect,
+  ask,
 };
 
 await ROLES[role]?.();

@@ -170,4 +170,20 @@ describe("SQLite file shared by processes", () => {
     assert.deepEqual(await connect(["--allow-env=NOTHING"]), [message]);
     assert.deepEqual(await connect(needed.slice(0, 1)), [message]);
   });
+
+  it("has Deno ask for no permission but those it names", async () => {
+    if (!IS_DENO) return; // Bun has none
+    using folder = new Folder();
+    const isAsked = async (name: string, besides: string) => {
+      const [path, other] = [folder.file(name), folder.file(besides)];
+      const permissions = [`--allow-read=${path}`, `--allow-write=${path}`];
+      await using child = startChild("ask", [folder.url(name), other], { permissions });
+      await child.exited;
+      return child.lines;
+    };
+    assert.deepEqual(await isAsked("queue.db", "queue.db-wal"), ["prompt"]);
+    const [error = "", state] = await isAsked("missing/queue.db", "missing");
+    assert.match(error, /^QueueConnectionError: Cannot use sqlite:.*: it cannot be opened/);
+    assert.equal(state, "prompt");
+  });
 });
