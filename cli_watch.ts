@@ -10,7 +10,7 @@ import { getLogger } from "@logtape/logtape";
 import { type FSWatcher, statSync, watch } from "node:fs";
 import { basename, dirname, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Worker as Thread } from "node:worker_threads";
+import { SHARE_ENV, Worker as Thread } from "node:worker_threads";
 import { UsageError } from "./cli_arguments.ts";
 import { reportFailure } from "./cli_log.ts";
 import { missingPermission } from "./cli_settings.ts";
@@ -103,7 +103,8 @@ class WorkerThread {
   #isRunning = false;
 
   constructor({ entry, data }: ReloadOptions) {
-    this.#thread = new Thread(entryUrl(entry), { workerData: data });
+    // For a copy of the environment Deno would ask the user for all of it.
+    this.#thread = new Thread(entryUrl(entry), { workerData: data, env: SHARE_ENV });
     const { promise: loaded, resolve } = Promise.withResolvers<boolean>();
     this.loaded = loaded;
     this.#thread.on("message", () => resolve(true));

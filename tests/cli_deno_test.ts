@@ -113,6 +113,19 @@ function describePermissions(): void {
     assert.match(refused.stderr, /start it with --allow-net=127\.0\.0\.1:1$/m);
     assert.equal(refused.code, 1);
   });
+
+  it("reloads without asking for anything else", async () => {
+    await using scene = await openScene();
+    using project = new Project({
+      "settings.ts": `export const functions = { one: () => 1 };
+        export const connection = "${scene.url}";`,
+    });
+    const flags = [await netFlag(), `--allow-read=${project.folder},${ROOT}`];
+    const args = ["worker", project.path("settings.ts"), "--watch", project.folder];
+    const command = [process.execPath, "run", "--quiet", ...flags, "cli.ts", ...args].join(" ");
+    await using cli = new Cli("script", ["-qec", command, "/dev/null"], {}); // on a terminal
+    assert.match(await cli.line(/recording health|Deno requests/), /recording health/);
+  });
 }
 
 function describeRemote(): void {
