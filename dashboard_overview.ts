@@ -101,7 +101,7 @@ const DRAWINGS: readonly Drawing[] = [
   {
     id: "waiting",
     title: "Waiting time",
-    description: "How long jobs had been due when they were started, in each minute of the last " +
+    description: "How long jobs had been due when they first started, in each minute of the last " +
       "hour; a page of its own has the numbers",
     span: HOUR,
     legend: PERCENTILES,

@@ -44,7 +44,7 @@ export interface QueueStats {
   readonly minutes: readonly MinuteStats[];
   /** How long tries took in all these minutes; null without any. */
   readonly runTime: Percentiles | null;
-  /** How long jobs had been due when they were claimed, in all these minutes; null without any. */
+  /** How long jobs had been due when they were first claimed, in all these minutes; null without any. */
   readonly waitTime: Percentiles | null;
   /** What ended since counting began, by the function's name. */
   readonly functions: readonly FunctionTotals[];
@@ -68,7 +68,7 @@ export interface MinuteStats extends Outcomes {
   readonly at: Date;
   /** How long its tries took; null without any. */
   readonly runTime: Percentiles | null;
-  /** How long its jobs had been due when they were claimed; null without any. */
+  /** How long its jobs had been due when they were first claimed; null without any. */
   readonly waitTime: Percentiles | null;
 }
 
@@ -103,7 +103,7 @@ export interface FunctionTotals extends Outcomes {
   readonly functionName: string;
   /** How long its tries took. */
   readonly runTime: Histogram;
-  /** How long its jobs had been due when they were claimed. */
+  /** How long its jobs had been due when they were first claimed. */
   readonly waitTime: Histogram;
 }
 

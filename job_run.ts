@@ -33,8 +33,11 @@ export class JobRun implements Bagged {
   since: number = performance.now();
   /** When the job was taken, and once it runs when the try began; epoch milliseconds. */
   startMs: number = Date.now();
-  /** How long the job had been due when it was claimed, milliseconds. */
-  readonly waitedMs: number;
+  /**
+   * How long the job had been due when it was claimed, milliseconds; undefined for a later try, since
+   * the score may be from before the first.
+   */
+  readonly waitedMs: number | undefined;
   /** When it has to be stopped, or abandoned once it was; milliseconds of `performance.now()`. */
   deadline: number = Infinity;
   /** Whether it has succeeded, which is recorded even after the lease was lost. */
@@ -55,7 +58,7 @@ export class JobRun implements Bagged {
   /** Takes the claim, and when it was made by the store's clock; nothing is read yet. */
   constructor(claim: Claim, claimedAt: number) {
     this.claim = claim;
-    this.waitedMs = Math.max(0, claimedAt - Number(claim.score));
+    this.waitedMs = claim.starts > 1 ? undefined : Math.max(0, claimedAt - Number(claim.score));
     this.record = { ...UNREADABLE, et: this.startMs };
     this.jobTry = claim.starts;
   }

@@ -223,7 +223,7 @@ const FAMILIES: readonly Family[] = [
     name: "arq_job_wait_seconds",
     type: "histogram",
     unit: "seconds",
-    help: "How long jobs had been due when they were claimed.",
+    help: "How long jobs had been due when they were first claimed.",
     samples: ({ stats }) => histogramsOf(stats, ({ waitTime }) => waitTime),
   },
   {

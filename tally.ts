@@ -47,14 +47,15 @@ type Row = Float64Array;
 export class Tally {
   #rows: Map<string, Row> = new Map();
 
-  /** Counts the end of a try. */
-  add(functionName: string, outcome: Outcome, runMs: number, waitMs: number): void {
+  /** Counts the end of a try, and how long its job had waited for it, if that is known. */
+  add(functionName: string, outcome: Outcome, runMs: number, waitMs: number | undefined): void {
     let row = this.#rows.get(functionName);
     if (!row) this.#rows.set(functionName, row = newRow());
     increase(row, OUTCOMES.indexOf(outcome), 1);
     increase(row, RUN_MS, Math.max(0, runMs));
-    increase(row, WAIT_MS, Math.max(0, waitMs));
     increase(row, RUN + bucketOf(runMs), 1);
+    if (waitMs === undefined) return;
+    increase(row, WAIT_MS, Math.max(0, waitMs));
     increase(row, WAIT + bucketOf(waitMs), 1);
   }
 

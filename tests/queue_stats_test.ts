@@ -60,6 +60,7 @@ scenarios("ArqClient.stats", (scenario) => {
       ],
     );
     assert.equal(stats.functions[3]?.runTime.count, 2);
+    assert.equal(stats.functions[3]?.waitTime.count, 1); // its second try was due while the first ran
     await scene.clear();
   });
 
