@@ -20,7 +20,7 @@ import { displayText, displayValue } from "./display.ts";
 import { JobNotFound } from "./errors.ts";
 import { progressOf, runningOn } from "./job_views.ts";
 import { countText, distanceText, durationText, timeText } from "./quantities.ts";
-import { nearest, show } from "./validation.ts";
+import { nearest, show, systemTimeZone } from "./validation.ts";
 
 const VALUE_LIMIT = 120;
 /** What the page of one job shows of a value. */
@@ -216,7 +216,7 @@ export function wholeText(value: unknown): string {
 
 function whenFact(time: Date | null, now: Date): string | undefined {
   if (time === null) return undefined;
-  return `${timeText(time, Temporal.Now.timeZoneId())} (${distanceText(time, now)})`;
+  return `${timeText(time, systemTimeZone())} (${distanceText(time, now)})`;
 }
 
 function workerText({ workerId, hostname, pid }: WorkerView): string {

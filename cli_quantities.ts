@@ -3,7 +3,7 @@
  * @module
  */
 import { UsageError } from "./cli_arguments.ts";
-import { show } from "./validation.ts";
+import { show, systemTimeZone } from "./validation.ts";
 
 const UNIT_MS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -68,7 +68,7 @@ function instantOf(text: string): Temporal.Instant | Temporal.ZonedDateTime | un
     // It has no zone, or is no time at all.
   }
   try {
-    return Temporal.PlainDateTime.from(text).toZonedDateTime(Temporal.Now.timeZoneId());
+    return Temporal.PlainDateTime.from(text).toZonedDateTime(systemTimeZone());
   } catch {
     return undefined;
   }

@@ -17,7 +17,7 @@ import { Cron } from "croner";
 import { type Duration, durationMs, instantMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
-import { checkKeys, checkName, isCount, isTimeZone, show } from "./validation.ts";
+import { checkKeys, checkName, isCount, isTimeZone, show, systemTimeZone } from "./validation.ts";
 
 /** A weekday as in a cron string, or as Python's arq spells it. */
 export type WeekdayName =
@@ -212,7 +212,7 @@ export function cron<State = unknown>(
 export function nextCron(previous: Date, schedule: string | CronSchedule): Date {
   const after = instantMs("previous", previous);
   const given = typeof schedule === "string" ? { pattern: schedule } : schedule;
-  const { pattern, millisecond, timezone = Temporal.Now.timeZoneId() } = toPattern(given);
+  const { pattern, millisecond, timezone = systemTimeZone() } = toPattern(given);
   const matcher = createMatcher(pattern, timezone);
   let second = Math.floor(after / 1000) * 1000 - 1;
   for (;;) {

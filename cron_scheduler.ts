@@ -3,6 +3,7 @@
  * @module
  */
 import { type CronJob, nextCron } from "./cron.ts";
+import { systemTimeZone } from "./validation.ts";
 import { log } from "./worker_log.ts";
 import type { CronRecord } from "./worker_records.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
@@ -95,7 +96,7 @@ export class CronScheduler {
   }
 
   #timezoneOf(job: CronJob): string {
-    return job.schedule.timezone ?? this.#settings.timezone ?? Temporal.Now.timeZoneId();
+    return job.schedule.timezone ?? this.#settings.timezone ?? systemTimeZone();
   }
 
   /** A slot has one id in all workers of either language: the name and its time. */

@@ -2,6 +2,7 @@
  * A worker's sign of life, in the words of Python's arq.
  * @module
  */
+import { systemTimeZone } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
 import type { ResolvedSettings } from "./worker_settings.ts";
 
@@ -26,7 +27,7 @@ export function countersText(vitals: Omit<Vitals, "queued">): string {
 
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 
-function clock(now: number, timezone: string = Temporal.Now.timeZoneId()): string {
+function clock(now: number, timezone: string = systemTimeZone()): string {
   const instant = Temporal.Instant.fromEpochMilliseconds(Math.round(now));
   const { month, day, hour, minute, second } = instant.toZonedDateTimeISO(timezone);
   const [dd, hh, mm, ss] = [day, hour, minute, second].map((n) => String(n).padStart(2, "0"));

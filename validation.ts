@@ -82,6 +82,12 @@ export function isTimeZone(value: unknown): boolean {
   }
 }
 
+/** The system's time zone; UTC where Deno finds none, as with an empty `TZ`. */
+export function systemTimeZone(): string {
+  const zone = Temporal.Now.timeZoneId();
+  return isTimeZone(zone) ? zone : "UTC";
+}
+
 /** What is wrong with an id or a queue's name; undefined if nothing is. */
 export function nameProblem(value: unknown): string | undefined {
   if (typeof value !== "string" || value === "") return "must be a text that is not empty";

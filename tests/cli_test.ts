@@ -172,6 +172,19 @@ describe("arq worker", () => {
     assert.match(bad.stderr, /Cannot use sqlite:.*: it is a directory/);
   });
 
+  it("takes an empty TZ for UTC", async () => {
+    using folder = new Folder();
+    const url = folder.url();
+    await using arq = await createPool(url);
+    const { jobId } = await arq.enqueueJob("double", [21]);
+    const env = { TZ: "" };
+    const { code, stderr } = await runCli(["worker", SETTINGS, "--burst", "--url", url], { env });
+    assert.equal(code, 0, stderr);
+    const { stdout } = await runCli(["job", jobId, "--url", url], { env });
+    const ended = (await arq.job(jobId).resultInfo())?.finishTime.toISOString() ?? "";
+    assert.ok(stdout.includes(ended.slice(0, 19).replace("T", " ")), stdout);
+  });
+
   it("shows where a function failed, and no line of the error's own making", async () => {
     await using scene = await openScene();
     await scene.arq.enqueueJob("fail", [], { jobId: "bad" });

@@ -211,19 +211,19 @@ describe("nextCron", () => {
     assert.equal(first("Asia/Kathmandu"), "2026-07-01T06:15:00.123Z");
   });
 
-  it("defaults to the system's time zone and keeps no timer running", () => {
+  it("defaults to the system's time zone, or UTC, and keeps no timer running", () => {
     const module = JSON.stringify(new URL("../cron.ts", import.meta.url).href);
     const code = `import { nextCron } from ${module};` +
       `const next = nextCron(new Date("2026-07-01T00:00:00Z"), { hour: 12, minute: 0 });` +
       `console.log(next.toISOString());`;
     const args = "Deno" in globalThis ? ["eval", "--no-check", code] : ["-e", code];
-    const env = { ...process.env, TZ: "Asia/Kathmandu" };
-    const printed = execFileSync(process.execPath, args, {
-      env,
-      encoding: "utf8",
-      timeout: 20_000,
-    });
-    assert.equal(printed.trim(), "2026-07-01T06:15:00.123Z");
+    const noonIn = (TZ: string) => {
+      const env = { ...process.env, TZ };
+      const options = { env, encoding: "utf8", timeout: 20_000 } as const;
+      return execFileSync(process.execPath, args, options).trim();
+    };
+    assert.equal(noonIn("Asia/Kathmandu"), "2026-07-01T06:15:00.123Z");
+    assert.equal(noonIn(""), "2026-07-01T12:00:00.123Z");
   });
 
   it("reads neither the clock nor its arguments' later changes", () => {
