@@ -104,8 +104,12 @@ export class SqliteDatabase {
     after?: (result: T) => R,
   ): Promise<R> {
     return this.#runner.submit(timeoutMs, false, ({ sql }) => {
-      const result = work(this.#scope(sql, this.#findRoom(sql, place)));
-      return () => after ? after(result) : result as unknown as R;
+      const scope = this.#scope(sql, this.#findRoom(sql, place));
+      const result = work(scope);
+      return () => {
+        announceAll(this.signals.ends, scope.finished, false);
+        return after ? after(result) : result as unknown as R;
+      };
     });
   }
 
@@ -118,8 +122,14 @@ export class SqliteDatabase {
   ): Promise<T> {
     return this.#runner.submit(timeoutMs, false, (connection, mayWrite) => {
       const { sql } = connection;
-      const seen = look(this.#scope(sql, this.#findRoom(sql, place)));
-      if (seen !== undefined) return () => seen;
+      const scope = this.#scope(sql, this.#findRoom(sql, place));
+      const seen = look(scope);
+      if (seen !== undefined) {
+        return () => {
+          announceAll(this.signals.ends, scope.finished, false);
+          return seen;
+        };
+      }
       return mayWrite ? this.#write(connection, place, work) : undefined;
     });
   }

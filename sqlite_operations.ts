@@ -42,7 +42,7 @@ export interface Scope {
   entries: number;
   /** Whether an idle worker is to be woken. */
   wakes: boolean;
-  /** The jobs that have ended. */
+  /** The ends of jobs to be told. */
   readonly finished: ResultRow[];
   /** The steps of jobs that are watched. */
   readonly news: NewsRow[];
@@ -296,13 +296,19 @@ export function abort(
   return "aborted";
 }
 
-/** Reads what is known of a job. */
+/**
+ * Reads what is known of a job. Where nothing is, whoever listens for its end hears of one that was not
+ * kept before the reply comes: the news of it may be far behind.
+ */
 export function lookUp(scope: Scope, givenId: string, withPayload: boolean): JobSnapshot {
   const { sql, space, queue, now } = scope;
   const jobId = storedId(givenId);
   const row = sql.findJob.get(space, jobId);
+  const result = sql.readResult.get(space, jobId, now)?.record;
+  const end = row || result ? undefined : sql.findResult.get(space, jobId);
+  if (end) scope.finished.push(end);
   return {
-    result: sql.readResult.get(space, jobId, now)?.record,
+    result,
     payload: withPayload && row ? sql.readPayload.get(row.job, now)?.payload : undefined,
     hasPayload: row !== undefined && hasPayload(row, now),
     locked: (row !== undefined && isLocked(row, now)) ||

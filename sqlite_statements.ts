@@ -252,6 +252,10 @@ const SQL = {
   hasResult: sql<[space: number, jobId: string, now: number], { readonly found: number }>(`
     SELECT 1 AS found FROM results
     WHERE space = ? AND job_id = ? AND (expires_at IS NULL OR expires_at > ?)`),
+  /** A result, expired or not. */
+  findResult: sql<[space: number, jobId: string], ResultRow>(
+    "SELECT seq, space, job_id, record FROM results WHERE space = ? AND job_id = ?",
+  ),
   /** Results of a prefix that come after one, by id. */
   pageResults: sql<[space: number, afterJobId: string, now: number, limit: number], ResultRow>(`
     SELECT seq, space, job_id, record FROM results

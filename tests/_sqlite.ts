@@ -33,12 +33,12 @@ export class Folder implements Disposable {
 }
 
 /** Records the ends of `job 1`, `job 2` and so on of the first prefix, all at once, as another process would. */
-export function addResults(path: string, count: number): void {
+export function addResults(path: string, count: number, expiresAt: number = 9e15): void {
   using database = new DatabaseSync(path);
   database.prepare(`
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-    INSERT INTO results (space, job_id, expires_at, record) SELECT 1, 'job ' || i, 9e15, x'c0' FROM n
-  `).run(count);
+    INSERT INTO results (space, job_id, expires_at, record) SELECT 1, 'job ' || i, ?, x'c0' FROM n
+  `).run(count, expiresAt);
 }
 
 /** A child process that prints lines. */

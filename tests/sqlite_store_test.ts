@@ -172,6 +172,22 @@ describe("SqliteStore", () => {
   });
 });
 
+describe("The end of a job that keeps no result", () => {
+  it("is told before a look finds nothing, however far behind the news is", async () => {
+    using folder = new Folder();
+    await using store = await openTestStore({ url: folder.url() });
+    const told: string[] = [];
+    const ids = ["job 599", "job 600"] as const;
+    for (const id of ids) await store.onFinished(id, () => told.push(id));
+    addResults(folder.file(), 600, 1); // more than one look at the news takes in
+    const seen = store.lookUp("q", ids[0], false);
+    const observed = store.observe("q", ids[1], DAY_MS, false);
+    assert.equal((await seen).result, undefined);
+    assert.equal((await observed).result, undefined);
+    assert.deepEqual(told, ids);
+  });
+});
+
 describe("SQLite files that are busy", () => {
   it("are tried again without blocking the event loop", async () => {
     using folder = new Folder();
