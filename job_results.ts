@@ -85,6 +85,8 @@ const logger = getLogger(["arq", "client"]);
 const POLL_MS = 500;
 /** News of a job that is already gone from the store arrives within this time, or never. */
 export const LATE_NEWS_MS = 100;
+/** News is waited for in so many steps, each of which takes longer where the event loop is blocked. */
+const STEPS = 10;
 
 /** The public form of an encoded job. */
 export function jobDef(jobId: string, record: JobRecord, score: number | null): JobDef {
@@ -188,7 +190,12 @@ export async function waitForResult(
     if (seen) return onRecord(seen);
     if (seen === undefined) return pollLater();
     const giveUp = () => onFailure(notFound(jobId, queueName));
-    return wasThere ? limit.after(LATE_NEWS_MS, giveUp) : giveUp();
+    return wasThere ? afterNews(LATE_NEWS_MS, giveUp) : giveUp();
+  };
+  // Nothing is heard while the event loop is blocked: that time does not count.
+  const afterNews = (ms: number, call: () => void, steps = STEPS): void => {
+    if (steps > 0) limit.after(ms / STEPS, () => afterNews(ms, call, steps - 1));
+    else call();
   };
   const pollLater = () => limit.after(pollMs, () => void poll(true).catch(onFailure));
   const onFinished = async (record: Uint8Array | undefined) => {
@@ -201,7 +208,7 @@ export async function waitForResult(
     logger.warn("Cannot hear of job {jobId}, polling: {reason}", { jobId, reason });
   });
   try {
-    const patience = new Promise<void>((resolve) => limit.after(pollMs, resolve));
+    const patience = new Promise<void>((resolve) => afterNews(pollMs, resolve));
     await Promise.race([ended, listening, patience]);
     const isNew = enqueue !== undefined && await Promise.race([ended, enqueue()]) === true;
     if (isNew) pollLater();

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { createPool } from "../client.ts";
 import { Gate, pause, scenarios, type Scene, until } from "./_worker.ts";
 
 const PROGRAM = fileURLToPath(new URL("./data/worker_program.ts", import.meta.url));
@@ -36,6 +37,11 @@ function startProgram(
 /** Deno's own `child.kill` sends one signal only and takes it for the child's end. */
 function kill({ pid, exitCode, signalCode }: ChildProcess, signal: NodeJS.Signals): void {
   if (pid !== undefined && exitCode === null && signalCode === null) process.kill(pid, signal);
+}
+
+/** Keeps the event loop from everything else. */
+function block(ms: number): void {
+  for (const end = performance.now() + ms; performance.now() < end;);
 }
 
 async function says(program: Program, text: string): Promise<void> {
@@ -121,5 +127,21 @@ scenarios("A program with a worker", (scenario) => {
     gate.open();
     assert.equal(await job.result({ timeout: 5_000 }), 2);
     assert.ok(took < 1_500, `${took} ms after the death of a worker with a lease of 500 ms`);
+  });
+
+  scenario("answers a busy program, though its worker keeps no result", async (scene) => {
+    const { connection, prefix } = scene;
+    const program = startProgram(scene, "signals");
+    await withProgram(program, async () => {
+      await until("the worker", async () => (await scene.arq.workers()).length === 1);
+      for (let n = 0; n < 5; n++) {
+        await using arq = await createPool(connection, { prefix }); // it listens for nothing yet
+        const answer = arq.call("answer", [n], { timeout: 10_000 });
+        block(700); // for longer than a call waits until it listens
+        assert.equal(await answer, n);
+      }
+      program.kill("SIGTERM");
+      await program.exit;
+    });
   });
 }, { inProcesses: true });

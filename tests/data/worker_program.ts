@@ -4,7 +4,7 @@
  * Nothing in it ends the process: it lives as long as something keeps it alive.
  */
 import { argv } from "node:process";
-import { cron, type JobContext, Worker } from "../../mod.ts";
+import { cron, func, type JobContext, Worker } from "../../mod.ts";
 
 const [connection, prefix, mode] = argv.slice(2);
 
@@ -23,7 +23,11 @@ async function wait(ctx: JobContext, reluctanceMs: number): Promise<void> {
 }
 
 const worker = new Worker({
-  functions: { wait, double: (_ctx: JobContext, n: number) => 2 * n },
+  functions: {
+    wait,
+    double: (_ctx: JobContext, n: number) => 2 * n,
+    answer: func((_ctx: JobContext, n: number) => n, { keepResult: 0 }),
+  },
   cronJobs: [cron(function yearly(): void {}, "0 0 1 1 *")],
   connection,
   prefix,
