@@ -169,11 +169,16 @@ function configFlags({ mainModule }: DenoApi, module: string): string[] {
   const isOwn = program.startsWith("file:");
   const start = [program, module].find((url) => url.startsWith("file:"));
   if (start === undefined) return [];
-  const path = findUpwards(dirname(fileURLToPath(start)));
+  const path = findUpwards(projectOf(dirname(fileURLToPath(start))));
   if (path === undefined) return [];
   // Without it packages are found where they are installed, as a package.json alone makes it.
   if (path.endsWith("package.json")) return ["--node-modules-dir=manual"];
   return [`--config=${path}`, ...isOwn ? [] : ["--no-lock"]];
+}
+
+/** An installed package has a configuration of its own, which Deno passes over for the project's. */
+function projectOf(folder: string): string {
+  return folder.replace(/[\\/]node_modules(?:[\\/].*)?$/, "");
 }
 
 function findUpwards(folder: string): string | undefined {

@@ -1,7 +1,8 @@
 /** Programs that run functions in processes of their own: their death, their memory, their permissions. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import process from "node:process";
 import { describe, it } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -103,6 +104,18 @@ describe("Deno's configuration of a process for functions", () => {
     assert.ok(failed.includes(way), failed);
     const isolate = { runtimeArgs: [config] };
     assert.equal(JSON.parse(await runProgram("count", [], { flags, program, isolate })).calls, 1);
+  });
+
+  it("is that of the project, where the program is one of an installed package", async () => {
+    if (!IS_DENO) return; // Bun needs none.
+    using notes = new Notes();
+    const installed = notes.path("node_modules/@arq/arq");
+    mkdirSync(dirname(installed), { recursive: true });
+    symlinkSync(ROOT, installed);
+    const dependencies = { "@arq/arq": `file:${ROOT}` };
+    writeFileSync(notes.path("package.json"), JSON.stringify({ dependencies }));
+    const program = PROGRAM.replace(ROOT, installed);
+    assert.equal(JSON.parse(await runProgram("count", [], { program })).calls, 1);
   });
 });
 
