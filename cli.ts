@@ -144,7 +144,8 @@ async function runOrReload(
     return await runWorkerCommand(args, host);
   }
   await setUpLog(readStyle(args, host.hasColours), "stdout");
-  const data: ThreadData = { arq: "worker", line, hasColours: host.hasColours };
+  const { argv } = process;
+  const data: ThreadData = { arq: "worker", line, argv, hasColours: host.hasColours };
   const settingsUrl = locateExport(args.operands[0] ?? "").url;
   const stop = host.stopSignal(true);
   return await reloadOnChange({ entry: import.meta.url, data, folders, settingsUrl, stop });
@@ -246,6 +247,8 @@ const processHost: Omit<Host, "hasColours"> = {
 interface ThreadData {
   readonly arq: "worker";
   readonly line: readonly string[];
+  /** The program's own: a thread's tells nothing of the program. */
+  readonly argv: string[];
   readonly hasColours: boolean;
 }
 
@@ -285,6 +288,7 @@ function isThread(data: unknown): data is ThreadData {
 // In a thread, Deno's import.meta.main is true as well.
 if (isThread(workerData)) {
   endOnUncaught();
+  process.argv = workerData.argv;
   const code = await follow(workerData.line, threadHost(workerData.hasColours));
   process.exit(ending.codeFor(code));
 } else if (import.meta.main) {

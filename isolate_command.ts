@@ -8,9 +8,9 @@
  * @module
  */
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { type IsolatePermissions, type IsolateSettings, PERMISSIONS } from "./isolate_options.ts";
 
 /** What to start. */
@@ -165,7 +165,7 @@ function programFor(module: string, serializer: string | undefined, mark: string
  * since the process's program is no file.
  */
 function configFlags({ mainModule }: DenoApi, module: string): string[] {
-  const program = mainModule ?? import.meta.url;
+  const program = mainModule ?? programOfThread();
   const isOwn = program.startsWith("file:");
   const start = [program, module].find((url) => url.startsWith("file:"));
   if (start === undefined) return [];
@@ -174,6 +174,12 @@ function configFlags({ mainModule }: DenoApi, module: string): string[] {
   // Without it packages are found where they are installed, as a package.json alone makes it.
   if (path.endsWith("package.json")) return ["--node-modules-dir=manual"];
   return [`--config=${path}`, ...isOwn ? [] : ["--no-lock"]];
+}
+
+/** Deno does not tell it; `--watch` passes it on, other threads have their own file there. */
+function programOfThread(): string {
+  const [, path = ""] = process.argv;
+  return isAbsolute(path) ? pathToFileURL(path).href : import.meta.url;
 }
 
 /** An installed package has a configuration of its own, which Deno passes over for the project's. */

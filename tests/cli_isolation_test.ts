@@ -1,8 +1,10 @@
 /** Functions in processes of their own, under the command line. */
 import assert from "node:assert/strict";
+import { mkdirSync, symlinkSync } from "node:fs";
+import { dirname } from "node:path";
 import { describe, it } from "node:test";
 import { createPool } from "../client.ts";
-import { LIBRARY, openScene, Project, startCli } from "./_cli.ts";
+import { LIBRARY, openScene, Project, ROOT, startCli } from "./_cli.ts";
 import { gone, isAlive } from "./_isolation.ts";
 
 const SETTINGS = `
@@ -73,6 +75,30 @@ describe("arq worker, with functions in processes of their own,", () => {
     assert.equal(stderr, "");
     assert.equal(code, 0);
     assert.ok(!isAlive(second.pid) && !isAlive(pid), "no process outlives the worker");
+  });
+
+  it("runs them with the project's packages, where the library is one of them, with --watch too", async () => {
+    await using scene = await openScene();
+    using project = new Project({
+      "package.json": `{ "dependencies": { "@arq/arq": "file:${ROOT}", "own": "1.0.0" } }`,
+      "node_modules/own/package.json": '{ "name": "own", "version": "1.0.0", "type": "module" }',
+      "node_modules/own/index.js": "export const found = () => true;",
+      "job.ts": 'export { found } from "own";',
+      "settings.ts": `
+        import { func } from "@arq/arq";
+        export const functions = {
+          found: func(import.meta.resolve("./job.ts#found"), { isolate: true }),
+        };`,
+    });
+    const program = project.path("node_modules/@arq/arq/cli.ts");
+    mkdirSync(dirname(dirname(program)));
+    symlinkSync(ROOT, dirname(program));
+    await using arq = await createPool(scene.url);
+    for (const options of [[], ["--watch", project.folder]]) {
+      const args = ["worker", "settings.ts", "--url", scene.url, ...options];
+      await using _cli = startCli(args, { program, cwd: project.folder });
+      assert.equal(await arq.call("found", [], { timeout: 15_000 }), true);
+    }
   });
 
   it("lets them end within jobCompletionWait when a signal is sent to its process group", async () => {
