@@ -4,7 +4,7 @@
  */
 import type { Duration, Instant } from "./duration.ts";
 import { RESULT_EXAMPLE, RESULT_KEYS, type ResultOptions } from "./job_results.ts";
-import { checkKeys, checkName, isCount, isOptions, show } from "./validation.ts";
+import { checkBag, checkKeys, checkName, isCount, isOptions, isPlain, show } from "./validation.ts";
 
 /** Options of `ArqClient.enqueueJob`. */
 export interface EnqueueOptions {
@@ -72,9 +72,7 @@ export function checkEnqueueOptions(
   { method, example, keys }: OptionsSpec,
 ): void {
   if (!Array.isArray(args)) throw new TypeError(`arguments must be a list, got ${show(args)}`);
-  if (!isOptions(options)) {
-    throw new TypeError(`${method} takes an object such as ${example}, got ${show(options)}`);
-  }
+  checkBag(method, example, options, keys);
   const [problem] = checkKeys(options, keys);
   if (problem !== undefined) throw new TypeError(problem);
   const { jobId, queueName, deferUntil, deferBy, jobTry, kwargs } = options;
@@ -86,14 +84,7 @@ export function checkEnqueueOptions(
   if (jobTry !== undefined && !isCount(jobTry)) {
     throw new RangeError(`jobTry must be a whole number of 1 or more, got ${show(jobTry)}`);
   }
-  if (kwargs !== undefined && !isPlainInAnyRealm(kwargs)) {
+  if (kwargs !== undefined && !(isOptions(kwargs) && isPlain(kwargs))) {
     throw new TypeError(`kwargs must be a plain object, got ${show(kwargs)}`);
   }
-}
-
-/** Whether there is no further class above that of an object. */
-function isPlainInAnyRealm(value: unknown): boolean {
-  if (!isOptions(value)) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }

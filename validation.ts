@@ -67,6 +67,12 @@ export function isOptions(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Also one of another realm: its class has no further one above it. */
+export function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
 /** Whether `value` is a whole number of `min` or more. */
 export function isCount(value: unknown, min = 1): value is number {
   return Number.isSafeInteger(value) && value as number >= min;
@@ -116,11 +122,26 @@ export function checkOptions(
   value: unknown,
   known: readonly string[],
 ): void {
-  if (!isOptions(value)) {
-    throw new TypeError(`${what} takes an object such as ${example}, got ${show(value)}`);
-  }
+  checkBag(what, example, value, known);
   const [problem] = checkKeys(value, known);
   if (problem !== undefined) throw new TypeError(`${what}: ${problem}`);
+}
+
+/**
+ * Checks that `value` is an object that may have options, and not a signal or a date, say, in place
+ * of one: it would pass for an object without any.
+ *
+ * @throws {TypeError} if it is none.
+ */
+export function checkBag(
+  what: string,
+  example: string,
+  value: unknown,
+  known: readonly string[],
+): asserts value is object {
+  const hasAny = (bag: object) => Object.keys(bag).length > 0 || known.some((key) => key in bag);
+  if (isOptions(value) && (isPlain(value) || hasAny(value))) return;
+  throw new TypeError(`${what} takes an object such as ${example}, got ${show(value)}`);
 }
 
 /**

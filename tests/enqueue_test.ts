@@ -149,6 +149,13 @@ scenarios("enqueueJob", (scenario) => {
         "enqueueJob takes an object such as { deferBy: { seconds: 5 } }, got null",
       ],
       [
+        "a duration in place of options",
+        [],
+        Temporal.Duration.from({ minutes: 5 }),
+        "TypeError",
+        'enqueueJob takes an object such as { deferBy: { seconds: 5 } }, got "PT5M"',
+      ],
+      [
         "a list of keyword arguments",
         [],
         { kwargs: [1] },

@@ -109,6 +109,8 @@ describe("Retry", () => {
     const refuses = (options: unknown, message: string) =>
       assert.throws(() => new Retry(options as never), { name: "TypeError", message });
     refuses(5, "Retry takes an object such as { defer: { seconds: 5 } }, got 5");
+    const soon = Temporal.Duration.from({ seconds: 5 });
+    refuses(soon, 'Retry takes an object such as { defer: { seconds: 5 } }, got "PT5S"');
     refuses({ delay: 5 }, 'Retry: unknown option "delay"; known: defer, cause');
     refuses({ deferBy: 5 }, 'Retry: unknown option "deferBy"; did you mean "defer"?');
   });

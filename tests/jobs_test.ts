@@ -312,6 +312,20 @@ scenarios("A signal that is none", (scenario) => {
     assert.equal(await job.status(), "queued");
     await scene.burst({ functions });
   });
+
+  scenario("is refused in place of the options that it belongs to", async (scene) => {
+    const signal = AbortSignal.timeout(20_000) as never; // taken for no options, it stopped nothing
+    const refused = {
+      name: "TypeError",
+      message: /takes an object such as .*, got an object of Ab/,
+    };
+    const job = scene.arq.job("x");
+    await assert.rejects(job.result(signal), refused);
+    assert.throws(() => job.events(signal), refused);
+    await assert.rejects(createPool("sqlite::memory:", signal), refused);
+    const functions = { double: (_ctx: JobContext, n: number) => 2 * n };
+    await assert.rejects(new Worker({ functions, connection: scene.arq }).run(signal), refused);
+  });
 });
 
 scenarios("A job handle", (scenario) => {
