@@ -78,6 +78,9 @@ const RECORD_NAMES: ReadonlyMap<Key, string> = new Map([
   ["p", "progress"],
 ]);
 
+/** Most often a record was written in another format than it is read in. */
+const ADVICE = "; do all clients and workers have the same jobSerializer and jobDeserializer?";
+
 /**
  * Turns a value into bytes, as the arguments and results of jobs are by default.
  *
@@ -136,7 +139,7 @@ export function decodeJob(bytes: Uint8Array, deserializer?: Deserializer): JobRe
   try {
     return jobFields(decodeRecord(bytes, deserializer));
   } catch (error) {
-    throw unreadable("job", error);
+    throw unreadable("job", error, ADVICE);
   }
 }
 
@@ -186,7 +189,7 @@ export function decodeResult(bytes: Uint8Array, deserializer?: Deserializer): Re
     const cut = fields.cut === true ? { cut: true } as const : undefined;
     return { ...job, s, r: s ? r : reviveFailure(r), st, ft, q, id, ...cut };
   } catch (error) {
-    throw unreadable("result", error);
+    throw unreadable("result", error, ADVICE);
   }
 }
 
@@ -209,7 +212,7 @@ export function decodeProgress(bytes: Uint8Array, deserializer?: Deserializer): 
   try {
     return decodeRecord(bytes, deserializer).p;
   } catch (error) {
-    throw unreadable("progress", error);
+    throw unreadable("progress", error, ADVICE);
   }
 }
 
@@ -275,12 +278,12 @@ function wrongField(name: string, wanted: string, value: unknown): Deserializati
   return new DeserializationError(`its field "${name}" must be ${wanted}, got ${got}`);
 }
 
-function unreadable(what: string, cause: unknown): DeserializationError {
+function unreadable(what: string, cause: unknown, advice = ""): DeserializationError {
   if (cause instanceof DeserializationError) {
     const options = cause.cause === undefined ? undefined : { cause: cause.cause };
-    return new DeserializationError(`Cannot read the ${what}: ${cause.message}`, options);
+    return new DeserializationError(`Cannot read the ${what}: ${cause.message}${advice}`, options);
   }
-  return new DeserializationError(`Cannot read the ${what}: ${textOf(cause)}`, { cause });
+  return new DeserializationError(`Cannot read the ${what}: ${textOf(cause)}${advice}`, { cause });
 }
 
 /** The failed record without the error's own fields, and with arguments that the job spoilt as text. */
