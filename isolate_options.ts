@@ -138,6 +138,8 @@ function valueProblems(options: IsolateOptions): string[] {
     "a module specifier",
     (value) => typeof value === "string" && value !== "",
   );
+  const relative = relativeProblem(options.serializer);
+  if (relative !== undefined) problems.push(`isolate.serializer: ${relative}`);
   check("runtimeArgs", "a list of texts", isTexts);
   check("permissions", "an object such as { net: false }", isOptions);
   const { runtimeArgs, permissions } = options;
@@ -146,6 +148,13 @@ function valueProblems(options: IsolateOptions): string[] {
     problems.push(`isolate.runtimeArgs must not have "${given}": use isolate.permissions`);
   }
   return isOptions(permissions) ? [...problems, ...permissionProblems(permissions)] : problems;
+}
+
+/** What is wrong with a module specifier that begins with a dot; undefined if this one does not. */
+export function relativeProblem(specifier: unknown): string | undefined {
+  if (typeof specifier !== "string" || !/^\.\.?\//.test(specifier)) return undefined;
+  const shown = show(specifier);
+  return `nobody knows what ${shown} is relative to; write import.meta.resolve(${shown})`;
 }
 
 function permissionProblems(permissions: IsolatePermissions): string[] {

@@ -7,7 +7,7 @@ import type { CronJob } from "./cron.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
 import { type Func, type FuncOptions, type JobFunction, splitSpecifier } from "./functions.ts";
-import { type IsolateSettings, resolveIsolate } from "./isolate_options.ts";
+import { type IsolateSettings, relativeProblem, resolveIsolate } from "./isolate_options.ts";
 import { checkKeys, isCount, isOptions, show } from "./validation.ts";
 
 /** A function as it may be registered. */
@@ -135,11 +135,8 @@ function functionOptions(
   if (!isCount(maxTries)) {
     problems.push(`maxTries must be a whole number of 1 or more, got ${show(maxTries)}`);
   }
-  if (typeof fn === "string" && /^\.\.?\//.test(fn)) {
-    problems.push(
-      `nobody knows what ${show(fn)} is relative to; write import.meta.resolve(${show(fn)})`,
-    );
-  }
+  const relative = relativeProblem(fn);
+  if (relative !== undefined) problems.push(relative);
   const isolate = resolveIsolate(options.isolate, typeof fn === "string");
   problems.push(...isolate.problems);
   return {

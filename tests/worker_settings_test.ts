@@ -220,12 +220,17 @@ describe("Worker settings", () => {
 
   it("tell that a relative specifier needs its module", () => {
     const given = {
-      functions: { a: func("./a.ts#b") },
+      functions: {
+        a: func("./a.ts#b"),
+        e: func("file:///e.ts#f", { isolate: { serializer: "./json.ts" } }),
+      },
       cronJobs: [cron("../c.ts#d", "@hourly", { isolate: true })],
     };
     assert.deepEqual(problemsOf(given), [
       'functions.a: nobody knows what "./a.ts#b" is relative to; write ' +
       'import.meta.resolve("./a.ts#b")',
+      'functions.e: isolate.serializer: nobody knows what "./json.ts" is relative to; write ' +
+      'import.meta.resolve("./json.ts")',
       'functions.cron:d: nobody knows what "../c.ts#d" is relative to; write ' +
       'import.meta.resolve("../c.ts#d")',
     ]);
