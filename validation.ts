@@ -187,7 +187,8 @@ export function show(value: unknown): string {
   if (typeof value !== "object" || value === null || value instanceof Date) return String(value);
   const className = value.constructor?.name ?? "no class";
   try {
-    const json = JSON.stringify(value);
+    const named = (_key: string, part: unknown) => typeof part === "function" ? show(part) : part;
+    const json = JSON.stringify(value, named);
     const saysNothing = json === "{}" && className !== "Object";
     return saysNothing ? `an object of ${className}` : curtail(json, 60);
   } catch {

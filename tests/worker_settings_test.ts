@@ -281,7 +281,7 @@ describe("Worker settings", () => {
       [
         "a function that is no cron job",
         { cronJobs: [noop] },
-        "cronJobs must be a list of what cron() returns, got [null]",
+        'cronJobs must be a list of what cron() returns, got ["function noop"]',
       ],
       [
         "Python's name of the connection",
