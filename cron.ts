@@ -17,7 +17,16 @@ import { Cron } from "croner";
 import { type Duration, durationMs, instantMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
-import { checkKeys, checkName, isCount, isTimeZone, show, systemTimeZone } from "./validation.ts";
+import {
+  checkBag,
+  checkKeys,
+  checkName,
+  isBag,
+  isCount,
+  isTimeZone,
+  show,
+  systemTimeZone,
+} from "./validation.ts";
 
 /** A weekday as in a cron string, or as Python's arq spells it. */
 export type WeekdayName =
@@ -168,9 +177,8 @@ export function cron<State = unknown>(
   if (typeof fn !== "function" && typeof fn !== "string") {
     throw new TypeError(`cron takes a function or a module specifier, got ${show(fn)}`);
   }
-  if (typeof when !== "string" && (typeof when !== "object" || when === null)) {
-    throw new TypeError(`cron takes fields or a cron string, got ${show(when)}`);
-  }
+  checkWhen("cron", when);
+  checkBag("cron", '{ timezone: "Europe/London" }', options, JOB_KEYS);
   const given = { ...options, ...(typeof when === "string" ? { pattern: when } : when) };
   const { name = defaultName(fn), jobId, unique = true, runAtStartup = false, ...rest } = given;
   const { timeout, keepResult = 0, maxTries = 1, isolate, ...time } = rest;
@@ -211,6 +219,7 @@ export function cron<State = unknown>(
  */
 export function nextCron(previous: Date, schedule: string | CronSchedule): Date {
   const after = instantMs("previous", previous);
+  checkWhen("nextCron", schedule);
   const given = typeof schedule === "string" ? { pattern: schedule } : schedule;
   const { pattern, millisecond, timezone = systemTimeZone() } = toPattern(given);
   const matcher = createMatcher(pattern, timezone);
@@ -250,6 +259,12 @@ function createMatcher(pattern: string, timezone: string): Cron {
     const reason = (cause as Error).message.replace(/^CronPattern: /, "");
     throw new RangeError(`${show(pattern)} is not a cron string: ${reason}`, { cause });
   }
+}
+
+/** A date, say, would pass for fields of which none is given: for every minute. */
+function checkWhen(what: string, when: unknown): void {
+  if (typeof when === "string" || isBag(when, Object.keys(RANGES))) return;
+  throw new TypeError(`${what} takes fields or a cron string, got ${show(when)}`);
 }
 
 /** Checks a schedule and brings either form into one; `others` might have stood beside it. */

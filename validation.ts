@@ -128,8 +128,16 @@ export function checkOptions(
 }
 
 /**
- * Checks that `value` is an object that may have options, and not a signal or a date, say, in place
- * of one: it would pass for an object without any.
+ * Whether `value` is an object that may have options, and not a signal or a date, say, in place of
+ * one: it would pass for an object without any.
+ */
+export function isBag(value: unknown, known: readonly string[]): value is object {
+  const hasAny = (bag: object) => Object.keys(bag).length > 0 || known.some((key) => key in bag);
+  return isOptions(value) && (isPlain(value) || hasAny(value));
+}
+
+/**
+ * Checks that `value` is an object that may have options; `what` takes it, and `example` is one.
  *
  * @throws {TypeError} if it is none.
  */
@@ -139,8 +147,7 @@ export function checkBag(
   value: unknown,
   known: readonly string[],
 ): asserts value is object {
-  const hasAny = (bag: object) => Object.keys(bag).length > 0 || known.some((key) => key in bag);
-  if (isOptions(value) && (isPlain(value) || hasAny(value))) return;
+  if (isBag(value, known)) return;
   throw new TypeError(`${what} takes an object such as ${example}, got ${show(value)}`);
 }
 

@@ -204,6 +204,11 @@ describe("cron", () => {
     assert.throws(() => cron(report, { jobId: 5 }), typeError(/^jobId must be a text/));
     // @ts-expect-error: a cron job must know when to run
     assert.throws(() => cron(report), typeError(/^cron takes fields or a cron string/));
+    const date = new Date("2030-01-01") as never; // taken for fields, it would be every minute
+    assert.throws(() => cron(report, date), typeError(/^cron takes fields or .*, got Tue Jan/));
+    assert.throws(() => nextCron(new Date(0), date), typeError(/^nextCron takes fields or/));
+    // @ts-expect-error: the time zone is one of the options
+    assert.throws(() => cron(report, "@daily", "UTC"), typeError(/^cron takes an object .*"UTC"/));
     // @ts-expect-error: a cron job runs a function
     assert.throws(() => cron(5, "@daily"), typeError(/^cron takes a function/));
     // @ts-expect-error: a cron job has no arguments to pass
