@@ -45,7 +45,7 @@ import { cronPage, workersPage } from "./dashboard_workers.ts";
 import { displayText } from "./display.ts";
 import { ArqError, QueueConnectionError } from "./errors.ts";
 import { progressOf, runningOn } from "./job_views.ts";
-import { checkOptions, show } from "./validation.ts";
+import { checkOptions, checkPool, show } from "./validation.ts";
 
 /** What the dashboard uses of a client. */
 export type DashboardClient = Pick<
@@ -153,7 +153,7 @@ const logger = getLogger(["arq", "dashboard"]);
  * console.log(response.status); // 200
  * ```
  *
- * @throws {TypeError} if an option is unknown or has a bad value.
+ * @throws {TypeError} if `arq` is no pool, or an option is unknown or has a bad value.
  */
 export function dashboard(arq: DashboardClient, options: DashboardOptions = {}): DashboardHandler {
   const app = new Dashboard(arq, options);
@@ -168,6 +168,7 @@ class Dashboard {
   readonly #live: LiveStats;
 
   constructor(arq: DashboardClient, options: DashboardOptions) {
+    checkPool("dashboard", arq);
     checkOptions("dashboard", '{ basePath: "/queues" }', options, OPTION_KEYS);
     const { basePath = "/", readOnly = false, authorize } = options;
     checkBasePath(basePath);

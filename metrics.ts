@@ -24,7 +24,7 @@ import type {
 import { displayText } from "./display.ts";
 import { type Duration, durationMs } from "./duration.ts";
 import { LONGEST_TIMER_MS } from "./sleep.ts";
-import { checkOptions, show } from "./validation.ts";
+import { checkOptions, checkPool, show } from "./validation.ts";
 
 /** Options of {@linkcode metrics}. */
 export interface MetricsOptions {
@@ -58,9 +58,10 @@ const HISTORY_MS = 60_000;
  * that does not answer in time is a 503, and nothing is ever thrown. Whoever can send a request can
  * read the names of queues and functions.
  *
- * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
+ * @throws {TypeError | RangeError} if `arq` is no pool, or an option is unknown or has a bad value.
  */
 export function metrics(arq: ArqClient, options: MetricsOptions = {}): Handler {
+  checkPool("metrics", arq);
   checkOptions("metrics", '{ queueNames: ["mail"] }', options, OPTION_KEYS);
   const { queueNames } = options;
   checkQueueNames(queueNames);

@@ -54,7 +54,7 @@ function maySet(value: unknown): boolean {
 
 /** Objects by their class alone, since a password may be in them. */
 function named(value: unknown): string {
-  if (typeof value !== "object" || value === null) return show(value);
+  if (typeof value !== "object" || value === null || value instanceof Promise) return show(value);
   return `an object of ${value.constructor?.name ?? "no class"}`;
 }
 

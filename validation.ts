@@ -161,6 +161,16 @@ export function checkSignal(what: string, signal: unknown): void {
   throw new TypeError(`${what}: signal must be an AbortSignal, got ${show(signal)}`);
 }
 
+/**
+ * Checks that `value` is what `createPool` resolves with, as far as a look at it tells.
+ *
+ * @throws {TypeError} if it is none, such as the promise of one.
+ */
+export function checkPool(what: string, value: unknown): void {
+  if (isOptions(value) && "stats" in value) return;
+  throw new TypeError(`${what} takes the pool that createPool resolves to, got ${show(value)}`);
+}
+
 /** The word of `words` that differs from `word` by a slip or two; undefined if none does. */
 export function nearest(word: string, words: readonly string[]): string | undefined {
   const limit = word.length < 4 ? 1 : 2;
@@ -192,6 +202,7 @@ export function show(value: unknown): string {
   if (typeof value === "string") return curtail(JSON.stringify(value), 60);
   if (typeof value === "function") return `function ${value.name || "without a name"}`;
   if (typeof value !== "object" || value === null || value instanceof Date) return String(value);
+  if (value instanceof Promise) return "a Promise; is an await missing?";
   const className = value.constructor?.name ?? "no class";
   try {
     const named = (_key: string, part: unknown) => typeof part === "function" ? show(part) : part;

@@ -93,6 +93,16 @@ describe("dashboard with authorize", () => {
 });
 
 describe("dashboard", () => {
+  it("takes a pool, and not the promise of one", async () => {
+    const opening = openPool();
+    assert.throws(() => dashboard(opening as never), {
+      name: "TypeError",
+      message: "dashboard takes the pool that createPool resolves to, got a Promise; " +
+        "is an await missing?",
+    });
+    await (await opening).close();
+  });
+
   it("names what is wrong with an option", async () => {
     await using arq = await openPool();
     const cases: readonly (readonly [unknown, RegExp])[] = [

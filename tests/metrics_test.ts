@@ -162,6 +162,8 @@ scenarios("metrics", (scenario) => {
     for (const [options, message] of wrong) {
       assert.throws(() => metrics(scene.arq, options), message);
     }
+    const url = "redis://localhost" as never;
+    assert.throws(() => metrics(url), /^TypeError: metrics takes the pool that .*, got "redis:/);
   });
 });
 

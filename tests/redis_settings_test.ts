@@ -300,7 +300,7 @@ describe("A connection", () => {
     assert.throws(open(5), refused("5"));
     assert.throws(open(null), refused("null"));
     assert.throws(open(["redis://:secret@host"]), refused("an object of Array"));
-    assert.throws(open(Promise.resolve()), refused("an object of Promise"));
+    assert.throws(open(Promise.resolve()), refused("a Promise; is an await missing?"));
     class IORedis {
       options = { password: "secret" };
       duplicate() {}

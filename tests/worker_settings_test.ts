@@ -389,7 +389,7 @@ describe("Worker settings", () => {
       [
         "a connection that was not awaited",
         { functions, connection: Promise.resolve() },
-        /^A connection is a connection string, .*got an object of Promise$/,
+        /^A connection is a connection string, .*got a Promise; is an await missing\?$/,
       ],
       [
         "state that hides the context",
