@@ -98,7 +98,7 @@ export function reasonOf(error: unknown, address: string, isSentinel: boolean): 
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
   if (isForbidden(error)) {
-    return `this program may not connect; start it with --allow-net=${address}`;
+    return `this program may not connect; start it with ${flagsFor(address)}`;
   }
   if (code === "ECONNREFUSED") return "connection refused; is the server running there?";
   if (code === "ECONNRESET") return "it closed the connection";
@@ -110,6 +110,12 @@ export function reasonOf(error: unknown, address: string, isSentinel: boolean): 
   if (word === undefined) return message || "the connection was lost";
   const explanation = isSentinel && SENTINEL_EXPLANATIONS[word] || EXPLANATIONS[word];
   return explanation === undefined ? message : `${explanation} (${message})`;
+}
+
+/** What Deno wants for a server; a Unix socket is a file as well. */
+function flagsFor(address: string): string {
+  if (!address.includes("/")) return `--allow-net=${address}`;
+  return `--allow-net=unix:${address} --allow-read=${address} --allow-write=${address}`;
 }
 
 /** The first word of a server's error, or undefined for an error that is not the server's. */

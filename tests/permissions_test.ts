@@ -67,4 +67,19 @@ describe("A worker with the least permissions", () => {
     assert.match(output, new RegExp(`start it with --allow-net=localhost:${server.port}`));
     assert.doesNotMatch(output, /attempts left/);
   });
+
+  it("says which ones a Unix socket takes, and needs no others", async () => {
+    const socket = await startRedis({ unixSocket: true });
+    try {
+      const [, flags = ""] = /start it with (.*)/.exec(
+        (await runModule(file, ["--allow-read=."], [socket.url, randomPrefix()])).output,
+      ) ?? [];
+      if ("Deno" in globalThis) assert.match(flags, /^--allow-net=unix:\//); // Bun has no permissions
+      const permissions = ["--allow-read=.", ...flags.split(" ")];
+      const { output } = await runModule(file, permissions, [socket.url, randomPrefix()]);
+      assert.match(output, /^<Worker j_complete=1 j_failed=0 j_retried=0 j_ongoing=0>$/m);
+    } finally {
+      await socket.stop();
+    }
+  });
 });
