@@ -130,21 +130,23 @@ export interface Func<F extends JobFunction = JobFunction> {
 }
 
 /**
- * Imports the function from a module when its first job runs; its type comes as a type argument.
+ * Imports the function from a module when its first job runs. Without its type as a type argument
+ * the compiler lets every argument pass; with it, it checks them.
  *
  * @example
  * ```ts
  * import { func } from "@arq/arq";
  *
  * export const functions = {
+ *   shrink: func("file:///srv/app/images.ts#shrink"),
  *   resize: func<(ctx: unknown, width: number) => number>("file:///srv/app/images.ts#resize"),
  * };
  * ```
  */
-export function func<F extends JobFunction = UntypedFunction>(
+export function func( // Of no type parameter, which settings around it would infer as no arguments.
   specifier: string,
   options?: FuncOptions,
-): Func<F>;
+): Func<UntypedFunction>;
 /**
  * Attaches options to a function.
  *

@@ -222,6 +222,16 @@ async function withoutTypeArgument(): Promise<void> {
   same<typeof value, unknown>(true);
 }
 
+/** Settings around it must not make it a function without arguments. */
+async function untypedModules(): Promise<void> {
+  const _settings = {
+    functions: { render: func("file:///a.ts#render", { isolate: true }) },
+  } satisfies WorkerSettings;
+  const arq = await createPool<typeof _settings.functions>();
+  const job = await arq.enqueueJob("render", ["a.png", 5]);
+  same<typeof job, Job<unknown>>(true);
+}
+
 async function looks(job: Job<number>): Promise<void> {
   same<Awaited<ReturnType<typeof job.info>>, JobDef | JobResult | null>(true);
   same<Awaited<ReturnType<typeof job.resultInfo>>, JobResult | null>(true);
@@ -320,6 +330,7 @@ const compileTime = [
   takenIds,
   lists,
   withoutTypeArgument,
+  untypedModules,
   looks,
   settings,
   contexts,
