@@ -2,6 +2,8 @@
  * From what a command line says about the store to a client on it.
  * @module
  */
+import { getLogger } from "@logtape/logtape";
+import { existsSync } from "node:fs";
 import process from "node:process";
 import { type Arguments, type OptionSpec, UsageError } from "./cli_arguments.ts";
 import { loadSettings, locateExport, withOverrides } from "./cli_settings.ts";
@@ -10,8 +12,12 @@ import { SettingsError } from "./errors.ts";
 import { openStore } from "./open_store.ts";
 import { isGranted } from "./permissions.ts";
 import { DEFAULT_CONNECTION } from "./pool_options.ts";
+import { MEMORY } from "./sqlite_settings.ts";
+import type { Store } from "./store.ts";
 import { Worker } from "./worker.ts";
 import type { WorkerSettings } from "./worker_settings.ts";
+
+const logger = getLogger(["arq", "cli"]);
 
 /** Options of every command that looks at a queue. */
 export const CONNECTION_OPTIONS: readonly OptionSpec[] = [
@@ -44,12 +50,25 @@ export async function connect(args: Arguments, signal: AbortSignal): Promise<Con
   const named = args.value("queue");
   if (module === undefined) {
     checkQueues(connection ?? DEFAULT_CONNECTION, prefix, named);
-    return connectedOn(await createPool(connection, { prefix, signal }), named);
+    const isNew = isNewFile(openStore(connection ?? DEFAULT_CONNECTION, prefix));
+    const arq = await createPool(connection, { prefix, signal });
+    if (isNew) tellOfNewFile(arq);
+    return connectedOn(arq, named);
   }
   const loaded = await loadSettings(locateExport(module));
   const settings = withOverrides(loaded, { connection, prefix, queueName: named });
   checkSecret(settings);
   return connectedOn(await openAsWorker(module, settings, signal), named ?? loaded.queueName);
+}
+
+/** A slip in a path, or another working directory, would pass for a queue without jobs. */
+function tellOfNewFile({ store }: ArqClient): void {
+  logger.warn("there was no {file}: it has been made", { event: "store", file: store.address });
+}
+
+function isNewFile({ address }: Pick<Store, "address">): boolean {
+  const [, path = MEMORY] = /^sqlite:(.*)$/s.exec(address) ?? [];
+  return path !== MEMORY && !existsSync(path);
 }
 
 function connectedOn(arq: ArqClient, queueName: string | undefined): Connected {
@@ -68,7 +87,9 @@ async function openAsWorker(
   signal: AbortSignal,
 ): Promise<ArqClient> {
   const { arq } = await namingSettings(module, () => Promise.resolve(new Worker(settings)));
+  const isNew = isNewFile(arq.store);
   if (settings.connection !== arq) await arq.store.connect(signal);
+  if (isNew) tellOfNewFile(arq);
   return arq;
 }
 

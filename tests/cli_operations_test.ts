@@ -286,6 +286,7 @@ describe("The commands for operators", () => {
         });`,
     });
     const line = ["enqueue", "f", "[1]", "--json", "--settings", project.path("settings.ts")];
+    await (await createPool(other.url())).close();
     const { stdout, stderr } = await callCli(line, { env: { ARQ_URL: other.url() } });
     assert.equal(stderr, "");
     assert.equal(JSON.parse(stdout).queueName, "app:mail");
@@ -296,6 +297,17 @@ describe("The commands for operators", () => {
     assert.equal(JSON.parse(named.stdout).queueName, "b:x");
     await using second = await createPool(other.url(), { prefix: "b:" });
     assert.equal((await second.store.queueEntries("b:x")).length, 1);
+  });
+
+  it("tell that they have made a file, which would pass for a queue without jobs", async () => {
+    using folder = new Folder();
+    const first = await callCli(["stats", "--url", folder.url()]);
+    assert.match(first.stderr, /: there was no sqlite:\/.*: it has been made\n$/);
+    assert.equal(first.code, 0);
+    const second = await callCli(["stats", "--url", folder.url()]);
+    assert.equal(second.stderr, "");
+    const memory = await callCli(["stats", "--url", "sqlite::memory:"]);
+    assert.equal(memory.stderr, "");
   });
 
   it("go on behind a job whose result nobody can read", async () => {
