@@ -18,11 +18,11 @@ import { type Duration, durationMs, instantMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
 import {
-  checkBag,
   checkKeys,
   checkName,
-  isBag,
+  checkOptionsObject,
   isCount,
+  isOptionsObject,
   isTimeZone,
   show,
   systemTimeZone,
@@ -178,7 +178,7 @@ export function cron<State = unknown>(
     throw new TypeError(`cron takes a function or a module specifier, got ${show(fn)}`);
   }
   checkWhen("cron", when);
-  checkBag("cron", '{ timezone: "Europe/London" }', options, JOB_KEYS);
+  checkOptionsObject("cron", '{ timezone: "Europe/London" }', options, JOB_KEYS);
   const given = { ...options, ...(typeof when === "string" ? { pattern: when } : when) };
   const { name = defaultName(fn), jobId, unique = true, runAtStartup = false, ...rest } = given;
   const { timeout, keepResult = 0, maxTries = 1, isolate, ...time } = rest;
@@ -263,7 +263,7 @@ function createMatcher(pattern: string, timezone: string): Cron {
 
 /** A date, say, would pass for fields of which none is given: for every minute. */
 function checkWhen(what: string, when: unknown): void {
-  if (typeof when === "string" || isBag(when, Object.keys(RANGES))) return;
+  if (typeof when === "string" || isOptionsObject(when, Object.keys(RANGES))) return;
   throw new TypeError(`${what} takes fields or a cron string, got ${show(when)}`);
 }
 

@@ -4,7 +4,15 @@
  */
 import type { Duration, Instant } from "./duration.ts";
 import { RESULT_EXAMPLE, RESULT_KEYS, type ResultOptions } from "./job_results.ts";
-import { checkBag, checkKeys, checkName, isCount, isOptions, isPlain, show } from "./validation.ts";
+import {
+  checkKeys,
+  checkName,
+  checkOptionsObject,
+  isCount,
+  isOptions,
+  isPlain,
+  show,
+} from "./validation.ts";
 
 /** Options of `ArqClient.enqueueJob`. */
 export interface EnqueueOptions {
@@ -72,7 +80,7 @@ export function checkEnqueueOptions(
   { method, example, keys }: OptionsSpec,
 ): void {
   if (!Array.isArray(args)) throw new TypeError(`arguments must be a list, got ${show(args)}`);
-  checkBag(method, example, options, keys);
+  checkOptionsObject(method, example, options, keys);
   const [problem] = checkKeys(options, keys);
   if (problem !== undefined) throw new TypeError(problem);
   const { jobId, queueName, deferUntil, deferBy, jobTry, kwargs } = options;

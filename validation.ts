@@ -122,7 +122,7 @@ export function checkOptions(
   value: unknown,
   known: readonly string[],
 ): void {
-  checkBag(what, example, value, known);
+  checkOptionsObject(what, example, value, known);
   const [problem] = checkKeys(value, known);
   if (problem !== undefined) throw new TypeError(`${what}: ${problem}`);
 }
@@ -131,9 +131,9 @@ export function checkOptions(
  * Whether `value` is an object that may have options, and not a signal or a date, say, in place of
  * one: it would pass for an object without any.
  */
-export function isBag(value: unknown, known: readonly string[]): value is object {
-  const hasAny = (bag: object) => Object.keys(bag).length > 0 || known.some((key) => key in bag);
-  return isOptions(value) && (isPlain(value) || hasAny(value));
+export function isOptionsObject(value: unknown, known: readonly string[]): value is object {
+  if (!isOptions(value)) return false;
+  return isPlain(value) || Object.keys(value).length > 0 || known.some((key) => key in value);
 }
 
 /**
@@ -141,13 +141,13 @@ export function isBag(value: unknown, known: readonly string[]): value is object
  *
  * @throws {TypeError} if it is none.
  */
-export function checkBag(
+export function checkOptionsObject(
   what: string,
   example: string,
   value: unknown,
   known: readonly string[],
 ): asserts value is object {
-  if (isBag(value, known)) return;
+  if (isOptionsObject(value, known)) return;
   throw new TypeError(`${what} takes an object such as ${example}, got ${show(value)}`);
 }
 
