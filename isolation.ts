@@ -176,9 +176,9 @@ class Pool {
     });
   }
 
-  /** The process that was used last, or a new one. */
+  /** The process that was used last and has not just ended, or a new one. */
   take(): IsolateProcess {
-    const [process, timer] = [...this.#idle].at(-1) ?? [];
+    const [process, timer] = [...this.#idle].findLast(([{ isUsable }]) => isUsable) ?? [];
     if (!process) return this.#start();
     clearTimeout(timer);
     this.#idle.delete(process);
