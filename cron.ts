@@ -261,9 +261,9 @@ function createMatcher(pattern: string, timezone: string): Cron {
   }
 }
 
-/** A date, say, would pass for fields of which none is given: for every minute. */
+/** A date, say, or a time of `Temporal` has no fields of its own: it would pass for every minute. */
 function checkWhen(what: string, when: unknown): void {
-  if (typeof when === "string" || isOptionsObject(when, Object.keys(RANGES))) return;
+  if (typeof when === "string" || isOptionsObject(when, [])) return;
   throw new TypeError(`${what} takes fields or a cron string, got ${show(when)}`);
 }
 

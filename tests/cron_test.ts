@@ -207,6 +207,9 @@ describe("cron", () => {
     const date = new Date("2030-01-01") as never; // taken for fields, it would be every minute
     assert.throws(() => cron(report, date), typeError(/^cron takes fields or .*, got Tue Jan/));
     assert.throws(() => nextCron(new Date(0), date), typeError(/^nextCron takes fields or/));
+    const nine = Temporal.PlainTime.from("09:00");
+    assert.throws(() => cron(report, nine), typeError(/^cron takes fields or .*, got "09:00:00"/));
+    assert.throws(() => nextCron(new Date(0), nine), typeError(/^nextCron takes fields or/));
     // @ts-expect-error: the time zone is one of the options
     assert.throws(() => cron(report, "@daily", "UTC"), typeError(/^cron takes an object .*"UTC"/));
     // @ts-expect-error: a cron job runs a function
