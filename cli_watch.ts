@@ -103,8 +103,9 @@ class WorkerThread {
   #isRunning = false;
 
   constructor({ entry, data }: ReloadOptions) {
-    // For a copy of the environment Deno would ask the user for all of it.
-    this.#thread = new Thread(entryUrl(entry), { workerData: data, env: SHARE_ENV });
+    // A copy, so that what settings set ends with their thread; but Deno may have to ask for all of it.
+    const env = isGranted("env", {}) ? undefined : SHARE_ENV;
+    this.#thread = new Thread(entryUrl(entry), { workerData: data, env });
     const { promise: loaded, resolve } = Promise.withResolvers<boolean>();
     this.loaded = loaded;
     this.#thread.on("message", () => resolve(true));

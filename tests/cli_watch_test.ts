@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createPool } from "../client.ts";
 import { type Cli, IS_DENO, openScene, Project, type Scene, SETTINGS, startCli } from "./_cli.ts";
 import { callCli } from "./_cli_call.ts";
 
@@ -63,6 +64,23 @@ describe("arq worker --watch", () => {
     await cli.line("↻ one:slow cancelled, will be run again");
     assert.equal((await cli.ended).code, 0);
     assert.equal(await scene.arq.job("one").status(), "queued");
+  });
+
+  it("loads settings anew with the environment that the program was given", async () => {
+    await using scene = await openScene();
+    await using arq = await createPool(scene.url);
+    const settings = (given: string) => `
+      import process from "node:process";
+      process.env.GIVEN ??= "${given}"; // as what reads .env does
+      export const functions = { given: () => process.env.GIVEN };`;
+    using project = makeProject({ "settings.ts": settings("first") });
+    await using cli = watch(scene, project);
+    await cli.line(READY);
+    assert.equal(await arq.call("given", []), "first");
+    project.write("settings.ts", settings("second"));
+    await cli.line("shutdown on reload");
+    await cli.line(READY);
+    assert.equal(await arq.call("given", []), "second");
   });
 
   it("lets running jobs end first where the settings give them time", async () => {
