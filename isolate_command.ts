@@ -8,7 +8,7 @@
  * @module
  */
 import { existsSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type IsolatePermissions, type IsolateSettings, PERMISSIONS } from "./isolate_options.ts";
@@ -65,6 +65,8 @@ const CODE_HOSTS = [
   "raw.githubusercontent.com:443",
   "gist.githubusercontent.com:443",
 ];
+/** In place of a program from the network Deno has this name in `argv`, in the current folder. */
+const NO_FILE = "$deno$node.mjs";
 const CONFIGURATIONS = ["deno.json", "deno.jsonc", "package.json"] as const;
 /** Deno does not tell which configuration the worker was started with. */
 const CONFIG_ADVICE =
@@ -179,7 +181,8 @@ function configFlags({ mainModule }: DenoApi, module: string): string[] {
 /** Deno does not tell it; `--watch` passes it on, other threads have their own file there. */
 function programOfThread(): string {
   const [, path = ""] = process.argv;
-  return isAbsolute(path) ? pathToFileURL(path).href : import.meta.url;
+  const isFile = isAbsolute(path) && basename(path) !== NO_FILE;
+  return isFile ? pathToFileURL(path).href : import.meta.url;
 }
 
 /** An installed package has a configuration of its own, which Deno passes over for the project's. */

@@ -187,6 +187,32 @@ function describeRemote(): void {
     assert.equal(withConfig.code, 0);
   });
 
+  it("runs functions in processes of their own with the configuration beside them, with --watch too", async () => {
+    await using scene = await openScene();
+    await using arq = await createPool(scene.url);
+    using project = new Project({
+      "deno.json": "{}",
+      "jobs/deno.json": '{ "imports": { "answer": "./answer.ts" } }',
+      "jobs/answer.ts": "export const answer = () => 42;",
+      "jobs/job.ts": 'export { answer } from "answer";',
+      "jobs/settings.ts": `import { func } from "${server.url}/first/mod.ts";
+        export const functions = {
+          answer: func(import.meta.resolve("./job.ts#answer"), { isolate: true }),
+        };`,
+    });
+    const options = {
+      program: `${server.url}/first/cli.ts`,
+      runtimeArgs: [...RUN, "--no-lock"],
+      cwd: project.folder,
+      env: { DENO_DIR: cache.folder },
+    };
+    for (const watching of [[], ["--watch", "."]]) {
+      const args = ["worker", "./jobs/settings.ts", "--url", scene.url, ...watching];
+      await using _cli = startCli(args, options);
+      assert.equal(await arq.call("answer", [], { timeout: 15_000 }), 42);
+    }
+  });
+
   it("runs functions in processes of their own, with the program's configuration", async () => {
     await using scene = await openScene();
     await using arq = await createPool(scene.url);
