@@ -61,11 +61,13 @@ async function writeExamples(document: string, text: string): Promise<Example[]>
   const url = new URL(await testRedisUrl());
   return blocksOf(text).filter(isForThisRuntime).map((code, i) => {
     const ownName = /^\/\/ (\w+\.ts)$/m.exec(code)?.[1];
-    url.searchParams.set("prefix", ownName ? shared : randomPrefix());
+    const prefix = ownName ? shared : randomPrefix();
+    url.searchParams.set("prefix", prefix);
     const name = ownName ?? `example_${i + 1}.ts`;
     const file = new URL(name, folder);
     const here = endingByItself(code)
       .replaceAll(EXAMPLE_URL, url.href)
+      .replaceAll('"arq:', `"${prefix}`) // A queue's name is a key as it stands, which others would share.
       .replaceAll(/from "\.\/(?!tasks\.ts)/g, 'from "../../../');
     writeFileSync(file, `${here}\nexport {};\n`);
     const isAlone = name.endsWith("_test.ts") ||
