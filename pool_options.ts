@@ -30,7 +30,11 @@ export interface PoolOptions {
   readonly defaultQueueName?: string;
   /** How long after its due time a job may still be started: milliseconds or a duration object. @default 1 day */
   readonly expiresExtra?: Duration;
-  /** What is put before the name of everything stored; the name of a queue is taken as it is. @default "arq:" */
+  /**
+   * What is put before the name of everything stored. The name of a queue is taken as it is: begin it
+   * with the prefix, since pools of two prefixes on one queue of Redis take each other's jobs.
+   * @default "arq:"
+   */
   readonly prefix?: string;
   /** Ends the connecting when it aborts: `createPool` throws its reason. */
   readonly signal?: AbortSignal;
