@@ -16,31 +16,25 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { createHash } from "node:crypto";
 import type { ArqClient } from "./client.ts";
-import {
-  formToken,
-  isSameOrigin,
-  isTokenOf,
-  type Refusal,
-  whyNotLoopback,
-} from "./dashboard_access.ts";
+import { formToken, isSameOrigin, isTokenOf, whyNotLoopback } from "./dashboard_access.ts";
 import { act, type Action, ACTIONS, type Done, noticeOf } from "./dashboard_actions.ts";
 import { type Content, html } from "./dashboard_html.ts";
 import { jobPage, noJobPage } from "./dashboard_job.ts";
 import { jobsPage, listJobs, readJobsQuery, sinceOf } from "./dashboard_jobs.ts";
-import {
-  type AssetName,
-  documentOf,
-  link,
-  type Page,
-  type PageContext,
-  type PageName,
-} from "./dashboard_layout.ts";
+import { link, type Page, type PageContext, type PageName } from "./dashboard_layout.ts";
 import { LiveStats, type Look } from "./dashboard_live.ts";
 import { minutesPage, overviewFragments, overviewPage } from "./dashboard_overview.ts";
-import { ICON, SCRIPT } from "./dashboard_script.ts";
-import { STYLE } from "./dashboard_style.ts";
+import {
+  asset,
+  document,
+  isAsset,
+  notAllowed,
+  plain,
+  redirect,
+  stream,
+  VERSIONS,
+} from "./dashboard_responses.ts";
 import { cronPage, workersPage } from "./dashboard_workers.ts";
 import { displayText } from "./display.ts";
 import { ArqError, QueueConnectionError } from "./errors.ts";
@@ -98,32 +92,6 @@ const PAGES: ReadonlySet<string> = new Set<PageName>([
   "cron",
 ]);
 const MAX_FORM_BYTES = 10_000;
-const ONE_YEAR_S = 31_536_000;
-const VERSIONS = { style: versionOf(STYLE), script: versionOf(SCRIPT) };
-const ASSETS: Readonly<Record<AssetName, readonly [type: string, text: string]>> = {
-  "style.css": ["text/css; charset=utf-8", STYLE],
-  "script.js": ["text/javascript; charset=utf-8", SCRIPT],
-  "icon.svg": ["image/svg+xml", ICON],
-};
-const POLICY = [
-  "default-src 'none'",
-  "style-src 'self'",
-  "script-src 'self'",
-  "img-src 'self'",
-  "connect-src 'self'",
-  "form-action 'self'",
-  "frame-ancestors 'none'",
-  "base-uri 'none'",
-].join("; ");
-/** A page's own address has ids in it, which other sites need not see; its origin is checked, though. */
-const SAFETY: Readonly<Record<string, string>> = {
-  "content-security-policy": POLICY,
-  "cross-origin-opener-policy": "same-origin",
-  "cross-origin-resource-policy": "same-origin",
-  "referrer-policy": "same-origin",
-  "x-content-type-options": "nosniff",
-  "x-frame-options": "DENY",
-};
 const logger = getLogger(["arq", "dashboard"]);
 
 /**
@@ -218,7 +186,7 @@ class Dashboard {
     if (name === "" && url.pathname === this.#basePath && isGet) {
       return redirect(`${this.#basePath}/${url.search}`);
     }
-    if (name in ASSETS) return isGet ? asset(name as AssetName, url) : notAllowed();
+    if (isAsset(name)) return isGet ? asset(name, url) : notAllowed();
     const queueName = url.searchParams.get("queue") || this.#arq.defaultQueueName;
     await usable(() => this.#arq.store.checkQueueName(queueName));
     if (name === "live") {
@@ -246,14 +214,7 @@ class Dashboard {
     if (!this.#arq.store.isOpen) {
       return plain(503, { reason: "The pool is closed", advice: "Start it anew." });
     }
-    return new Response(this.#live.stream(queueName), {
-      headers: {
-        ...SAFETY,
-        "content-type": "text/event-stream",
-        "cache-control": "no-store",
-        "x-accel-buffering": "no",
-      },
-    });
+    return stream(this.#live.stream(queueName));
   }
 
   async #page(request: Request, url: URL, name: PageName, queueName: string): Promise<Response> {
@@ -388,7 +349,7 @@ class Dashboard {
 }
 
 function isName(text: string): boolean {
-  return PAGES.has(text) || text === "live" || Object.hasOwn(ASSETS, text);
+  return PAGES.has(text) || text === "live" || isAsset(text);
 }
 
 function checkBasePath(basePath: unknown): void {
@@ -452,50 +413,4 @@ async function readForm(request: Request): Promise<URLSearchParams | undefined> 
     if (text.length > MAX_FORM_BYTES) return undefined;
   }
   return new URLSearchParams(text);
-}
-
-function document(request: Request, context: PageContext, page: Page, cookie?: string): Response {
-  const headers = new Headers({
-    ...SAFETY,
-    "content-type": "text/html; charset=utf-8",
-    "cache-control": "no-store",
-  });
-  if (cookie !== undefined) headers.set("set-cookie", cookie);
-  const body = request.method === "HEAD" ? null : documentOf(context, page).text;
-  return new Response(body, { status: page.status ?? 200, headers });
-}
-
-function asset(name: AssetName, { searchParams }: URL): Response {
-  const [type, text] = ASSETS[name];
-  const isVersioned = Object.values(VERSIONS).includes(searchParams.get("v") ?? "");
-  const cache = isVersioned ? `private, max-age=${ONE_YEAR_S}, immutable` : "private, max-age=60";
-  return new Response(text, {
-    headers: { ...SAFETY, "content-type": type, "cache-control": cache },
-  });
-}
-
-function redirect(location: string): Response {
-  return new Response(null, { status: 303, headers: { ...SAFETY, location } });
-}
-
-function notAllowed(): Response {
-  return new Response("This method is not allowed here\n", {
-    status: 405,
-    headers: { ...SAFETY, allow: "GET", "content-type": "text/plain; charset=utf-8" },
-  });
-}
-
-function plain(status: number, { reason, advice }: Refusal): Response {
-  return new Response(`${reason}.\n${advice}\n`, {
-    status,
-    headers: {
-      ...SAFETY,
-      "content-type": "text/plain; charset=utf-8",
-      "cache-control": "no-store",
-    },
-  });
-}
-
-function versionOf(text: string): string {
-  return createHash("sha256").update(text).digest("base64url").slice(0, 12);
 }

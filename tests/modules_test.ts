@@ -30,6 +30,7 @@ const ROOMS = [
   "dashboard_jobs",
   "dashboard_job",
   "dashboard_workers",
+  "dashboard_responses",
   "dashboard_layout",
   "dashboard_actions",
   "dashboard_access",
