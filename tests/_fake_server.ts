@@ -19,10 +19,10 @@ export class FakeServer implements AsyncDisposable {
   }
 
   /** Listens; `onConnection` gets every connection. */
-  static async start(onConnection: (socket: Socket) => void, port = 0): Promise<FakeServer> {
+  static async start(onConnection: (socket: Socket) => void): Promise<FakeServer> {
     const fake = new FakeServer(onConnection);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    fake.#server.once("error", reject).listen(port, "127.0.0.1", resolve);
+    fake.#server.once("error", reject).listen(0, "127.0.0.1", resolve);
     await promise;
     const address = fake.#server.address();
     fake.port = typeof address === "object" && address ? address.port : 0;
@@ -42,12 +42,6 @@ export class FakeServer implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy();
     await promise;
   }
-}
-
-/** A port on which nothing listens. */
-export async function unusedPort(): Promise<number> {
-  await using server = await FakeServer.start(() => {});
-  return server.port;
 }
 
 /** Answers every piece of a request with the same text. */

@@ -7,10 +7,11 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { reservePort } from "./_ports.ts";
 import { ensureProgram, findProgram } from "./_programs.ts";
 
 /** A service to use instead of a server of our own; tests never flush it. */
@@ -22,7 +23,6 @@ export const SHARED_SERVER_VARIABLE = "ARQ_TEST_SHARED_REDIS_URL";
 const SERVER_NAMES = ["redis-server", "valkey-server"];
 const START_DEADLINE_MS = 15_000;
 const END_DEADLINE_MS = 5_000;
-const START_ATTEMPTS = 10;
 
 export interface StartRedisOptions {
   /** Server arguments that follow, and so override, the defaults: `["--requirepass", "x"]`. */
@@ -133,30 +133,13 @@ export async function startRedis(options: StartRedisOptions = {}): Promise<Redis
   const command = await ensureRedisServer();
   const folder = mkdtempSync(join(tmpdir(), "arq-redis-"));
   try {
-    return await startOnFreePort(command, folder, options);
+    const port = options.unixSocket ? 0 : options.port ?? await reservePort();
+    const server = new LocalRedis(command, folder, port, options);
+    await server.start();
+    return server;
   } catch (error) {
     rmSync(folder, { recursive: true, force: true });
     throw error;
-  }
-}
-
-/** Between finding a port free and taking it somebody else may have taken it: then try another. */
-async function startOnFreePort(
-  command: string,
-  folder: string,
-  options: StartRedisOptions,
-): Promise<RedisServer> {
-  const isPortGiven = options.unixSocket === true || options.port !== undefined;
-  for (let attempt = 1;; attempt++) {
-    const port = options.unixSocket ? 0 : options.port ?? await findFreePort();
-    const server = new LocalRedis(command, folder, port, options);
-    try {
-      await server.start();
-      return server;
-    } catch (error) {
-      const mayRetry = !isPortGiven && attempt < START_ATTEMPTS;
-      if (!mayRetry || !readLog(folder).includes("in use")) throw error;
-    }
   }
 }
 
@@ -257,28 +240,6 @@ function answers(target: number | { path: string }, pid: number): Promise<boolea
   });
   socket.on("error", () => finish(false));
   socket.on("close", () => finish(false));
-  return promise;
-}
-
-/** A Cluster's nodes talk to each other on a second port, which is 10,000 higher. */
-const HIGHEST_PORT = 55_535;
-
-async function findFreePort(): Promise<number> {
-  for (;;) {
-    const port = await askForPort();
-    if (port <= HIGHEST_PORT) return port;
-  }
-}
-
-function askForPort(): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  const server = createServer();
-  server.on("error", reject);
-  server.listen(0, "127.0.0.1", () => {
-    const address = server.address();
-    const port = typeof address === "object" && address ? address.port : 0;
-    server.close(() => resolve(port));
-  });
   return promise;
 }
 

@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { inspect } from "node:util";
 import { checkHealth, createPool, cron, type JobContext, Retry, Worker } from "../mod.ts";
-import { unusedPort } from "./_fake_server.ts";
 import { openRawRedis, type RawRedis, rejection } from "./_helpers.ts";
+import { reservePort } from "./_ports.ts";
 import { type RedisServer, startRedis } from "./_redis.ts";
 import { Gate, until } from "./_worker.ts";
 
@@ -172,7 +172,7 @@ describe("A password", () => {
     await until("it works", async () => await arq.call("one") === 1);
     const printed: unknown[] = [arq, arq.store, arq.job("x"), worker, worker.arq];
 
-    const nobody = await unusedPort();
+    const nobody = await reservePort();
     const refused = [
       good.replace(SECRET, `not${SECRET}`),
       good.replace(`:${SECRET}`, `user:${SECRET}`),

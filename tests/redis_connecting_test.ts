@@ -5,8 +5,9 @@ import { createPool } from "../client.ts";
 import { QueueConnectionError } from "../errors.ts";
 import { openStore } from "../open_store.ts";
 import type { RedisSettings } from "../redis_settings.ts";
-import { FakeServer, startParrot, unusedPort } from "./_fake_server.ts";
+import { FakeServer, startParrot } from "./_fake_server.ts";
 import { eventually, rejection, within } from "./_helpers.ts";
+import { reservePort } from "./_ports.ts";
 import { randomPrefix, startRedis } from "./_redis.ts";
 
 const HOST = "127.0.0.1";
@@ -27,7 +28,7 @@ async function refusal(settings: RedisSettings): Promise<string> {
 
 describe("Connecting to what is no usable server", () => {
   it("says so where nothing listens", async () => {
-    const port = await unusedPort();
+    const port = await reservePort();
     const message = `Redis at ${HOST}:${port}: connection refused; is the server running there?`;
     assert.equal(await refusal({ port }), message);
   });
@@ -117,7 +118,7 @@ describe("Connecting to what is no usable server", () => {
   });
 
   it("connects once the server is there", async () => {
-    const port = await unusedPort();
+    const port = await reservePort();
     const store = openStore({ host: HOST, port, connRetries: Infinity, connRetryDelay: 20 }, "p:");
     const connecting = store.connect();
     await using _server = await startRedis({ port });

@@ -5,8 +5,8 @@ import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createPool, type JobContext, QueueConnectionError, Worker } from "../mod.ts";
 import type { RedisSettings } from "../redis_settings.ts";
-import { unusedPort } from "./_fake_server.ts";
 import { eventually, rejection, within } from "./_helpers.ts";
+import { reservePort } from "./_ports.ts";
 import { type RedisServer, startRedis } from "./_redis.ts";
 import { Folder } from "./_sqlite.ts";
 
@@ -14,7 +14,7 @@ const file = (name: string) => fileURLToPath(new URL(`data/tls/${name}`, import.
 
 /** A server with a certificate, which asks its clients for one or not; with its TLS port. */
 async function startTls(certificate: string, authClients: "yes" | "no") {
-  const port = await unusedPort();
+  const port = await reservePort();
   const server = await startRedis({
     args: [
       ...["--tls-port", String(port), "--tls-ca-cert-file", file("ca.pem")],
