@@ -15,6 +15,7 @@ import type { Isolation } from "./isolation.ts";
 import { type Ended, JobRecorder, OUTCOMES } from "./job_recorder.ts";
 import { JobRun } from "./job_run.ts";
 import { ProgressReporter } from "./progress_reporter.ts";
+import { QueueOutlook } from "./queue_outlook.ts";
 import { UNREADABLE } from "./serializer.ts";
 import { atMost } from "./sleep.ts";
 import type { ClaimReply, ClaimRequest, Store } from "./store.ts";
@@ -36,6 +37,16 @@ const SHUTDOWN_LIMIT_MS = 15_000;
  */
 type Phase = "running" | "draining" | "ending";
 
+/**
+ * The claim that a wake-up is to make by itself.
+ *
+ * - `none`: a wake-up only tells.
+ * - `armed`: the next wake-up takes a job; its reply makes it `none` again.
+ * - `disarmed`: the loop ends, and the store was told that no wake-up takes anything any more; one may
+ *   have come before.
+ */
+type WakeUpClaim = "none" | "armed" | "disarmed";
+
 /** Runs the jobs of one queue until it is stopped. */
 export class JobLoop implements Executor, Counters, Sleeper {
   readonly settings: ResolvedSettings;
@@ -46,8 +57,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
   jobsRetried = 0;
   /** What ended, for operators. */
   readonly tally: Tally = new Tally();
-  /** How many jobs the queue holds, as of the last claim. */
-  queued = 0;
   /** Called for each job that fails for good. */
   readonly onFailure: ((jobId: string, error: unknown) => void) | undefined;
   readonly #store: Store;
@@ -58,26 +67,18 @@ export class JobLoop implements Executor, Counters, Sleeper {
   readonly #recorder: JobRecorder;
   readonly #reporter: ProgressReporter;
   #listener: WakeListener | undefined;
+  readonly #queue: QueueOutlook;
   #phase: Phase = "running";
   #failure: QueueConnectionError | undefined;
   #started = 0;
-  /** Whether a claim, or a look for lost claims, is under way. */
+  #turnAsked = false;
+  /** Whether a claim of the loop's own, or a look for lost claims, is under way. */
   #isAsking = false;
-  /** Whether the next wake-up claims a job. */
-  #isArmed = false;
-  /** Whether the store was told that wake-ups are to claim nothing more. */
-  #hasLeft = false;
+  #wakeUpClaim: WakeUpClaim = "none";
+  /** How many jobs the claims that are under way may bring, that of a wake-up among them. */
   #claimed = 0;
-  /** How many wake-ups there were, so that none that comes during a claim is forgotten. */
-  #wakeUps = 0;
-  #mayHaveWork = true;
-  #isEmpty = false;
-  #hasBacklog = false;
   /** Whether nothing is taken ahead until a claim has found a free slot, as suspects need one. */
   #needsSlot = false;
-  #turnAsked = false;
-  #clockOffset: number | undefined;
-  #dueTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** Takes the worker's settings and processes, the state that `onStartup` has filled, and who hears of failures. */
   constructor(
@@ -98,6 +99,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
       onProgress: () => this.#onRecorded(),
     });
     this.#reporter = new ProgressReporter(settings);
+    this.#queue = new QueueOutlook(settings.pollDelayMs, () => this.#turn());
   }
 
   /** The jobs that are running, the longest first. */
@@ -115,9 +117,14 @@ export class JobLoop implements Executor, Counters, Sleeper {
     return this.#jobs.running;
   }
 
+  /** How many jobs the queue holds, as of the last claim. */
+  get queued(): number {
+    return this.#queue.queued;
+  }
+
   /** The store's time, epoch milliseconds; undefined until it has answered once. */
   get now(): number | undefined {
-    return this.#clockOffset && Math.round(performance.now() + this.#clockOffset);
+    return this.#queue.now;
   }
 
   /**
@@ -148,11 +155,11 @@ export class JobLoop implements Executor, Counters, Sleeper {
     } finally {
       clearInterval(ticks);
       clearInterval(renewals);
-      clearTimeout(this.#dueTimer);
+      this.#queue[Symbol.dispose]();
       this.#stopped.abort();
     }
     listener[Symbol.dispose]();
-    if (this.#isArmed || this.#hasLeft) this.#holders.doubt(this.#holders.ofWakeUp);
+    if (this.#wakeUpClaim !== "none") this.#holders.doubt(this.#holders.ofWakeUp);
     if (this.#holders.areUnsure && !this.#failure) await this.#releaseUnknown();
     if (this.#failure) throw this.#failure;
   }
@@ -187,7 +194,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Whether there is room for a job, and none is known of. */
   isIdle(): boolean {
-    return !this.#mayHaveWork && this.#phase === "running" && this.#room() > 0;
+    return !this.#queue.mayHaveWork && this.#phase === "running" && this.#room() > 0;
   }
 
   /**
@@ -197,7 +204,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   prepareClaim(): ClaimRequest | undefined {
     if (this.settings.burst || this.#room() < 2) return undefined;
     this.#claimed++;
-    this.#isArmed = true;
+    this.#wakeUpClaim = "armed";
     const { suspects } = this.#jobs;
     return {
       holder: this.#holders.nextWakeUp(),
@@ -210,12 +217,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   onClaimed(reply: ClaimReply | undefined | null): void {
     this.#claimed--;
-    this.#isArmed = false;
+    if (this.#wakeUpClaim === "armed") this.#wakeUpClaim = "none";
     if (reply === null) {
       this.#holders.doubt(this.#holders.ofWakeUp);
       this.#askForTurn();
     } else if (reply) {
-      this.#onReply(reply);
+      this.#queue.noteReply(reply);
+      this.#onClaims(reply);
       // The wake-up may have been for a job that is due when we have left.
       if (this.#phase !== "running") void this.#wakeAny();
     }
@@ -226,21 +234,19 @@ export class JobLoop implements Executor, Counters, Sleeper {
     if (this.#phase !== "running" || this.#room() <= 0) {
       return await this.#store.wake(this.settings.queueName);
     }
-    this.#wakeUps++;
-    this.#mayHaveWork = true;
+    this.#queue.noteWakeUp();
     this.#turn();
   }
 
   /** A wake-up waits for some seconds, after which the job is found by a look only. */
   onGap(): void {
-    this.#wakeUps++;
-    this.#mayHaveWork = true;
+    this.#queue.noteWakeUp();
     this.#askForTurn();
   }
 
   async #disarm(): Promise<void> {
-    if (!this.#isArmed) return;
-    this.#hasLeft = true;
+    if (this.#wakeUpClaim !== "armed") return;
+    this.#wakeUpClaim = "disarmed";
     try {
       await this.#listener?.disarm(this.#holders.ofWakeUp);
     } catch (error) {
@@ -262,7 +268,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Every `pollDelay`: the safety net for wake-ups and suspects, and the look at aborts. */
   #tick(): void {
-    this.#mayHaveWork = true;
+    this.#queue.mayHaveWork = true;
     this.#needsSlot = this.#jobs.suspects !== undefined;
     if (this.settings.allowAbortJobs) void this.#jobs.stopAborted();
     this.#turn();
@@ -289,7 +295,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
         this.#needsSlot = false;
       } else if (this.#isLastSlotArmed()) {
         // Work that came without a wake-up, a deferred job for example, must not wait for the next one.
-        this.#mayHaveWork = false;
+        this.#queue.mayHaveWork = false;
         void this.#wakeAny();
       }
     }
@@ -299,7 +305,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** How many jobs may be in hand: as many as there are slots, with a backlog of short ones some more. */
   get #capacity(): number {
-    const isAhead = this.#hasBacklog && !this.#needsSlot;
+    const isAhead = this.#queue.hasBacklog && !this.#needsSlot;
     return this.settings.maxJobs + (isAhead ? this.#jobs.ahead : 0);
   }
 
@@ -314,13 +320,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Whether there may be work, and nothing is in the way of asking for it. */
   #shouldClaim(): boolean {
-    return this.#phase === "running" && this.#mayHaveWork && !this.#holders.areUnsure &&
+    return this.#phase === "running" && this.#queue.mayHaveWork && !this.#holders.areUnsure &&
       !this.#isAsking;
   }
 
   /** Whether the one free slot is kept for a wake-up. */
   #isLastSlotArmed(): boolean {
-    return this.#isArmed && this.ongoing + this.#claimed === this.settings.maxJobs;
+    return this.#wakeUpClaim === "armed" && this.ongoing + this.#claimed === this.settings.maxJobs;
   }
 
   /** Wakes a worker of the queue, this one or another. */
@@ -335,12 +341,12 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** With a backlog a worker takes half of what it may have, so that neither side waits for the other. */
   #claimSize(): number {
     const { queueReadLimit } = this.settings;
-    const share = this.#hasBacklog ? Math.ceil(this.#capacity / 2) : this.#capacity;
+    const share = this.#queue.hasBacklog ? Math.ceil(this.#capacity / 2) : this.#capacity;
     return Math.min(this.#room(), share, queueReadLimit);
   }
 
   async #claim(limit: number): Promise<void> {
-    const wakeUps = this.#wakeUps;
+    this.#queue.beginClaim();
     this.#isAsking = true;
     this.#claimed += limit;
     let reply: ClaimReply | undefined;
@@ -355,24 +361,13 @@ export class JobLoop implements Executor, Counters, Sleeper {
     }
     this.#isAsking = false;
     this.#claimed -= limit;
-    if (!reply) {
-      this.#mayHaveWork = false;
-      this.#isEmpty = false;
-      this.#hasBacklog = false;
-      return;
-    }
-    if (wakeUps === this.#wakeUps) this.#mayHaveWork = false;
-    if (reply.wasRepeated) this.#holders.doubt(this.#holders.own);
-    this.#onReply(reply);
+    this.#queue.endClaim(reply);
+    if (reply?.wasRepeated) this.#holders.doubt(this.#holders.own);
+    if (reply) this.#onClaims(reply);
   }
 
-  #onReply({ claims, now, nextDueMs = Infinity, queued }: ClaimReply): void {
-    this.#clockOffset = now - performance.now();
-    this.queued = queued;
-    this.#isEmpty = queued === 0;
-    this.#hasBacklog = nextDueMs <= 0;
-    if (this.#hasBacklog) this.#mayHaveWork = true;
-    else this.#awaken(nextDueMs);
+  /** Runs what was claimed, or goes on with it where it is in our hands already. */
+  #onClaims({ claims, now }: ClaimReply): void {
     const others = claims.filter((claim) => claim.starts === 1 || !this.#jobs.adopt(claim));
     if (others.length < claims.length) void this.#jobs.renew(); // Tells which claim it is.
     this.#take(others.map((claim) => new JobRun(claim, now)));
@@ -381,7 +376,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Takes jobs; with a backlog the next claim is written first, so that the store works meanwhile. */
   #take(runs: readonly JobRun[]): void {
     for (const run of runs) this.#jobs.add(run);
-    if (!this.#hasBacklog) return this.#fill();
+    if (!this.#queue.hasBacklog) return this.#fill();
     this.#turn();
     setImmediate(() => this.#fill());
   }
@@ -404,16 +399,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #giveBack(runs: readonly JobRun[]): void {
     for (const run of runs) this.#settle({ run, outcome: { kind: "released" } });
     if (runs.length > 0) this.#turnSoon();
-  }
-
-  /** Claims again when the next known job is due, if that is before the next tick. */
-  #awaken(delayMs: number): void {
-    if (delayMs >= this.settings.pollDelayMs) return;
-    clearTimeout(this.#dueTimer);
-    this.#dueTimer = setTimeout(() => {
-      this.#mayHaveWork = true;
-      this.#turn();
-    }, delayMs);
   }
 
   async #runJob(run: JobRun): Promise<void> {
@@ -441,7 +426,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   #settle(ended: Ended): void {
     this.#jobs.end(ended.run);
-    if (ended.run.claim.isSuspect) this.#mayHaveWork = true; // another may be taken now
+    if (ended.run.claim.isSuspect) this.#queue.mayHaveWork = true; // another may be taken now
     this.#recorder.add(ended);
   }
 
@@ -452,7 +437,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   }
 
   #onRecorded(): void {
-    if (this.settings.burst && this.ongoing === 0) this.#mayHaveWork = true;
+    if (this.settings.burst && this.ongoing === 0) this.#queue.mayHaveWork = true;
     this.#askForTurn();
   }
 
@@ -483,7 +468,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
     }
     if (this.#phase !== "running") return true;
     if (!this.settings.burst) return false;
-    return this.#started >= this.settings.maxBurstJobs ||
-      (!this.#mayHaveWork && this.#isEmpty);
+    return this.#started >= this.settings.maxBurstJobs || this.#queue.isEmpty;
   }
 }

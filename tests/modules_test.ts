@@ -44,6 +44,7 @@ const ROOMS = [
   "cron_scheduler",
   "health",
   "job_loop",
+  "queue_outlook",
   "wake_listener",
   "claim_holders",
   "progress_reporter",
