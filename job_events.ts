@@ -8,7 +8,14 @@
  */
 import { getLogger } from "@logtape/logtape";
 import { QueueConnectionError } from "./errors.ts";
-import { jobResult, type JobSource, LATE_NEWS_MS, notFound, statusOf } from "./job_results.ts";
+import {
+  type JobRef,
+  jobResult,
+  type JobSource,
+  LATE_NEWS_MS,
+  notFound,
+  statusOf,
+} from "./job_results.ts";
 import { decodeJob, decodeProgress, decodeResult } from "./serializer.ts";
 import { type Step, StepBuffer } from "./step_buffer.ts";
 import type { JobNews, JobObservation, ProgressReport } from "./store.ts";
@@ -93,12 +100,6 @@ export type JobEvent<Result = unknown> =
 export interface EventOptions {
   /** Ends the watching when it aborts: the loop throws its reason. */
   readonly signal?: AbortSignal;
-}
-
-/** Which job is watched. */
-interface JobRef {
-  readonly jobId: string;
-  readonly queueName: string;
 }
 
 const logger = getLogger(["arq", "client"]);

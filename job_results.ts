@@ -70,6 +70,12 @@ export interface ResultOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Which job is meant. */
+export interface JobRef {
+  readonly jobId: string;
+  readonly queueName: string;
+}
+
 /** What a handle needs of the client it came from. */
 export interface JobSource {
   /** Where the job lives. */
@@ -166,69 +172,145 @@ interface WaitingSteps {
   readonly onQueued?: () => Promise<unknown>;
 }
 
-/** Waits for a job's result. */
+/**
+ * Waits for a job's result. It listens for the end before all else, then enqueues the job where it
+ * need not be there before, then looks: at once, or after `pollDelay` if the job is new, and again
+ * after each `pollDelay`.
+ */
 export async function waitForResult(
   { store, deserializer }: JobSource,
-  { jobId, queueName }: { readonly jobId: string; readonly queueName: string },
+  job: JobRef,
   options: ResultOptions,
   { enqueue, onQueued }: WaitingSteps = {},
 ): Promise<ResultRecord> {
-  const pollMs = durationMs("pollDelay", options.pollDelay ?? POLL_MS, 1);
-  const { promise: ended, resolve: onRecord, reject: onFailure } = Promise.withResolvers<
-    Uint8Array
-  >();
-  ended.catch(() => {}); // It may be awaited later.
-  using limit = waitLimit(jobId, options, onFailure);
-  const onClose = () =>
-    onFailure(
-      new QueueConnectionError(`${store.address} was closed while job ${jobId} was waited for`),
-    );
-  using _closing = pollMs > POLL_MS ? store.onClose(onClose) : undefined; // others look soon
-  const look = () => lookForResult(store, queueName, jobId, onQueued);
-  const poll = async (wasThere: boolean) => {
-    const seen = await look();
-    if (seen) return onRecord(seen);
-    if (seen === undefined) return pollLater();
-    const giveUp = () => onFailure(notFound(jobId, queueName));
-    return wasThere ? afterNews(LATE_NEWS_MS, giveUp) : giveUp();
-  };
-  // Nothing is heard while the event loop is blocked: that time does not count.
-  const afterNews = (ms: number, call: () => void, steps = STEPS): void => {
-    if (steps > 0) limit.after(ms / STEPS, () => afterNews(ms, call, steps - 1));
-    else call();
-  };
-  const pollLater = () => limit.after(pollMs, () => void poll(true).catch(onFailure));
-  const onFinished = async (record: Uint8Array | undefined) => {
-    const found = record ?? await look().catch(() => undefined); // polling will find it
-    if (found) onRecord(found);
-  };
-  const isCall = enqueue !== undefined;
-  const listening = store.onFinished(jobId, onFinished, isCall).catch((error) => {
-    const reason = (error as Error).message;
-    logger.warn("Cannot hear of job {jobId}, polling: {reason}", { jobId, reason });
-  });
+  using wait = new ResultWait(store, job, options, onQueued);
+  const { ended } = wait;
+  const listening = wait.listen(enqueue !== undefined);
   try {
-    const patience = new Promise<void>((resolve) => afterNews(pollMs, resolve));
-    await Promise.race([ended, listening, patience]);
+    await Promise.race([ended, listening, wait.patience()]);
     const isNew = enqueue !== undefined && await Promise.race([ended, enqueue()]) === true;
-    if (isNew) pollLater();
-    else void poll(false).catch(onFailure);
+    if (isNew) wait.pollLater();
+    else void wait.poll(false);
     return decodeResult(await ended, deserializer);
   } finally {
     void listening.then((line) => line?.[Symbol.asyncDispose]());
   }
 }
 
-/** The encoded result, undefined if the job is still to end, null if there is neither. */
-async function lookForResult(
-  store: Store,
-  queueName: string,
-  jobId: string,
-  onQueued?: () => Promise<unknown>,
-): Promise<Uint8Array | undefined | null> {
-  const { result, hasPayload, locked, score } = await store.lookUp(queueName, jobId, false);
-  if (!result && !locked && score !== undefined) await onQueued?.();
-  return result ?? (hasPayload || locked || score !== undefined ? undefined : null);
+/** What goes on while one caller waits for a job's end. */
+class ResultWait implements Disposable {
+  readonly #store: Store;
+  readonly #job: JobRef;
+  readonly #onQueued: WaitingSteps["onQueued"];
+  readonly #pollMs: number;
+  readonly #result: PromiseWithResolvers<Uint8Array> = Promise.withResolvers();
+  readonly #limits: DisposableStack = new DisposableStack();
+  /** Calls off the one call that is put off, if any is. */
+  #callOff: (() => void) | undefined;
+
+  constructor(
+    store: Store,
+    job: JobRef,
+    options: ResultOptions,
+    onQueued: WaitingSteps["onQueued"],
+  ) {
+    this.#store = store;
+    this.#job = job;
+    this.#onQueued = onQueued;
+    this.#pollMs = durationMs("pollDelay", options.pollDelay ?? POLL_MS, 1);
+    this.ended.catch(() => {}); // It may be awaited later.
+    this.#setLimits(options);
+  }
+
+  /** The encoded result; rejects with what ends the waiting before. */
+  get ended(): Promise<Uint8Array> {
+    return this.#result.promise;
+  }
+
+  /** Listens for the end; resolves once nothing can be missed any more, or nothing can be heard. */
+  async listen(isCall: boolean): Promise<AsyncDisposable | undefined> {
+    const { jobId } = this.#job;
+    try {
+      return await this.#store.onFinished(jobId, (record) => void this.#onNews(record), isCall);
+    } catch (error) {
+      const reason = (error as Error).message;
+      logger.warn("Cannot hear of job {jobId}, polling: {reason}", { jobId, reason });
+    }
+  }
+
+  /** Resolves after `pollDelay`: who cannot listen by then looks all the same. */
+  patience(): Promise<void> {
+    return new Promise((resolve) => this.#afterNews(this.#pollMs, resolve));
+  }
+
+  /** Looks after each `pollDelay`, for a job that is known to have been there. */
+  pollLater(): void {
+    this.#putOff(this.#pollMs, () => void this.poll(true));
+  }
+
+  /** Looks, and again after each `pollDelay`; where nothing is, news of a job that was there may be on their way. */
+  async poll(wasThere: boolean): Promise<void> {
+    const giveUp = () => this.#result.reject(notFound(this.#job.jobId, this.#job.queueName));
+    try {
+      const seen = await this.#look();
+      if (seen.result) this.#result.resolve(seen.result);
+      else if (isUnderWay(seen)) this.pollLater();
+      else if (wasThere) this.#afterNews(LATE_NEWS_MS, giveUp);
+      else giveUp();
+    } catch (error) {
+      this.#result.reject(error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#limits.dispose();
+    this.#callOff?.();
+  }
+
+  /** The caller's timeout and signal end the waiting, and so does the end of the client. */
+  #setLimits({ timeout, signal }: ResultOptions): void {
+    const { jobId } = this.#job;
+    const fail = this.#result.reject;
+    const onAbort = () => fail(signal?.reason);
+    if (signal?.aborted) onAbort();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.#limits.defer(() => signal?.removeEventListener("abort", onAbort));
+    if (timeout !== undefined) {
+      const ms = durationMs("timeout", timeout);
+      const message = `Job ${jobId} has no result yet after ${ms / 1_000} s`;
+      this.#limits.defer(deadlines.set(ms, () => fail(new DOMException(message, "TimeoutError"))));
+    }
+    if (this.#pollMs <= POLL_MS) return; // It looks soon, and finds out by itself.
+    const message = `${this.#store.address} was closed while job ${jobId} was waited for`;
+    this.#limits.use(this.#store.onClose(() => fail(new QueueConnectionError(message))));
+  }
+
+  async #onNews(record: Uint8Array | undefined): Promise<void> {
+    const found = record ?? (await this.#look().catch(() => undefined))?.result; // A poll finds it.
+    if (found) this.#result.resolve(found);
+  }
+
+  async #look(): Promise<JobSnapshot> {
+    const seen = await this.#store.lookUp(this.#job.queueName, this.#job.jobId, false);
+    if (!seen.result && !seen.locked && seen.score !== undefined) await this.#onQueued?.();
+    return seen;
+  }
+
+  /** Nothing is heard while the event loop is blocked: that time does not count. */
+  #afterNews(ms: number, call: () => void, steps: number = STEPS): void {
+    if (steps > 0) this.#putOff(ms / STEPS, () => this.#afterNews(ms, call, steps - 1));
+    else call();
+  }
+
+  #putOff(ms: number, call: () => void): void {
+    this.#callOff?.();
+    if (!this.#limits.disposed) this.#callOff = deadlines.set(ms, call);
+  }
+}
+
+/** Whether a job is there that has not ended. */
+function isUnderWay({ hasPayload, locked, score }: JobSnapshot): boolean {
+  return hasPayload || locked || score !== undefined;
 }
 
 /** The error of whoever waits for a job that is not there. */
@@ -245,35 +327,4 @@ const deadlines = new Deadlines();
 /** Leaves no timer behind unless somebody waits. */
 export function restDeadlines(): void {
   deadlines.rest();
-}
-
-/** Ends a waiting by the caller's timeout or signal; one call at a time may be put off meanwhile. */
-function waitLimit(
-  jobId: string,
-  { timeout, signal }: ResultOptions,
-  onEnd: (reason: unknown) => void,
-) {
-  let isOver = false;
-  let callOff: (() => void) | undefined;
-  let endTimeout: (() => void) | undefined;
-  const onAbort = () => onEnd(signal?.reason);
-  if (signal?.aborted) onAbort();
-  signal?.addEventListener("abort", onAbort, { once: true });
-  if (timeout !== undefined) {
-    const ms = durationMs("timeout", timeout);
-    const message = `Job ${jobId} has no result yet after ${ms / 1_000} s`;
-    endTimeout = deadlines.set(ms, () => onEnd(new DOMException(message, "TimeoutError")));
-  }
-  return {
-    after: (ms: number, call: () => void): void => {
-      callOff?.();
-      if (!isOver) callOff = deadlines.set(ms, call);
-    },
-    [Symbol.dispose]: () => {
-      isOver = true;
-      signal?.removeEventListener("abort", onAbort);
-      callOff?.();
-      endTimeout?.();
-    },
-  };
 }
