@@ -7,10 +7,10 @@
  * @module
  */
 
-/** What can be in a bag, in one at a time: it knows its place there. */
+/** What can be in a bag, in one at a time: it knows its index there. */
 export interface Bagged {
-  /** Where it is in its bag. */
-  place: number;
+  /** Its index in its bag. */
+  bagIndex: number;
 }
 
 /** Things in no particular order. */
@@ -24,16 +24,16 @@ export class Bag<T extends Bagged> implements Iterable<T> {
 
   /** Puts something in that is in no bag. */
   add(item: T): void {
-    item.place = this.#items.push(item) - 1;
+    item.bagIndex = this.#items.push(item) - 1;
   }
 
-  /** Takes something out; another takes its place. Nothing happens where it is not in the bag. */
+  /** Takes something out; another gets its index. Nothing happens where it is not in the bag. */
   delete(item: T): void {
-    if (this.#items[item.place] !== item) return;
+    if (this.#items[item.bagIndex] !== item) return;
     const last = this.#items.pop() as T;
     if (last === item) return;
-    this.#items[item.place] = last;
-    last.place = item.place;
+    this.#items[item.bagIndex] = last;
+    last.bagIndex = item.bagIndex;
   }
 
   /** Takes everything out. */

@@ -23,7 +23,7 @@ export class Deadlines {
 
   /** Calls `onLate` after `ms` milliseconds, unless what it returns is called before. */
   set(ms: number, onLate: () => void): () => void {
-    const waiting = { at: performance.now() + ms, onLate, place: 0 };
+    const waiting = { at: performance.now() + ms, onLate, bagIndex: 0 };
     this.#waiting.add(waiting);
     if (waiting.at < this.#timerAt) this.#arm(waiting.at);
     else if (this.#waiting.size === 1) this.#timer?.ref?.();

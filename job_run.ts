@@ -48,8 +48,8 @@ export class JobRun implements Bagged {
   ctx: JobMeta | undefined;
   /** Who tells of the run, if anybody listens. */
   telemetry: RunTelemetry | undefined;
-  /** Its place among the jobs that are held. */
-  place = 0;
+  /** Its index among the jobs that are held. */
+  bagIndex = 0;
   #stopReason: StopReason | undefined;
   #controller: AbortController | undefined;
   /** What resolves; a closure in a field would keep the run in memory until a full collection. */

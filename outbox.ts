@@ -88,7 +88,7 @@ export class Outbox {
       (open.bytes + bytes <= CHUNK_BYTES || open.jobs.length === 0);
     if (hasRoom) return open;
     const { promise: sent, ...settle } = Promise.withResolvers<readonly boolean[]>();
-    const chunk = { queueName, limit, jobs: [], bytes: 0, sent, place: 0, ...settle };
+    const chunk = { queueName, limit, jobs: [], bytes: 0, sent, bagIndex: 0, ...settle };
     this.#waiting.push(chunk);
     return chunk;
   }

@@ -89,7 +89,7 @@ export class RedisNews {
     if (line === undefined) this.#lines.set(channel, line = this.#openLine(channel));
     line.staysOpen ||= staysOpen;
     const { listeners, subscribed } = line;
-    const waiting: Waiting = { listener, place: 0 };
+    const waiting: Waiting = { listener, bagIndex: 0 };
     const ofJob = listeners.get(jobId) ?? new Bag();
     ofJob.add(waiting);
     listeners.set(jobId, ofJob);

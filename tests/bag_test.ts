@@ -7,7 +7,7 @@ describe("A bag", () => {
   it("has what was put in and not taken out, whatever the order", () => {
     const step = fc.record({ kind: fc.constantFrom("add", "delete", "clear"), n: fc.nat(9) });
     fc.assert(fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const items = Array.from({ length: 10 }, (_, n) => ({ n, place: 0 }));
+      const items = Array.from({ length: 10 }, (_, n) => ({ n, bagIndex: 0 }));
       const bag = new Bag<typeof items[number]>();
       const model = new Set<number>();
       for (const { kind, n } of steps) {
