@@ -16,7 +16,7 @@ import type { Feed } from "./sqlite_feed.ts";
 import type { ClaimReply } from "./store.ts";
 
 /** Which queue of which prefix is meant. */
-export interface Place {
+export interface QueueRef {
   readonly prefix: string;
   readonly queueName?: string;
 }
@@ -26,7 +26,7 @@ const CHECK_TIMEOUT_MS = 1_000;
 const NOWHERE = -1;
 
 /** The numbers of a prefix and of a queue; undefined where nothing was ever stored. */
-interface Room {
+interface RowIds {
   readonly space?: number;
   readonly queue?: number;
 }
@@ -51,7 +51,7 @@ export class SqliteDatabase {
   constructor(path: string, clock: Clock) {
     this.path = path;
     this.#clock = clock;
-    this.#runner = new SqliteRunner(path, clock, () => this.#forgetRooms());
+    this.#runner = new SqliteRunner(path, clock, () => this.#forgetIds());
     const logPath = path === MEMORY ? undefined : `${path}-wal`;
     this.signals = new Signals(logPath, () => this.#checkChanges());
   }
@@ -88,23 +88,23 @@ export class SqliteDatabase {
   }
 
   /** Does `work` in a transaction that may write. */
-  write<T>(place: Place, timeoutMs: number, work: (scope: Scope) => T): Promise<T> {
+  write<T>(ref: QueueRef, timeoutMs: number, work: (scope: Scope) => T): Promise<T> {
     return this.#runner.submit(
       timeoutMs,
       true,
-      (connection) => this.#write(connection, place, work),
+      (connection) => this.#write(connection, ref, work),
     );
   }
 
   /** Does `work` in a transaction that only reads; then, in order with what others ask for, `after`. */
   read<T, R = T>(
-    place: Place,
+    ref: QueueRef,
     timeoutMs: number,
     work: (scope: Scope) => T,
     after?: (result: T) => R,
   ): Promise<R> {
     return this.#runner.submit(timeoutMs, false, ({ sql }) => {
-      const scope = this.#scope(sql, this.#findRoom(sql, place));
+      const scope = this.#scope(sql, this.#findIds(sql, ref));
       const result = work(scope);
       return () => {
         announceAll(this.signals.ends, scope.finished, false);
@@ -115,14 +115,14 @@ export class SqliteDatabase {
 
   /** Does `look`, which only reads; and `work`, which may write, where it returns undefined. */
   readOrWrite<T>(
-    place: Place,
+    ref: QueueRef,
     timeoutMs: number,
     look: (scope: Scope) => T | undefined,
     work: (scope: Scope) => T,
   ): Promise<T> {
     return this.#runner.submit(timeoutMs, false, (connection, mayWrite) => {
       const { sql } = connection;
-      const scope = this.#scope(sql, this.#findRoom(sql, place));
+      const scope = this.#scope(sql, this.#findIds(sql, ref));
       const seen = look(scope);
       if (seen !== undefined) {
         return () => {
@@ -130,81 +130,81 @@ export class SqliteDatabase {
           return seen;
         };
       }
-      return mayWrite ? this.#write(connection, place, work) : undefined;
+      return mayWrite ? this.#write(connection, ref, work) : undefined;
     });
   }
 
   /** Waits on a queue to be woken. */
-  async wait(place: Required<Place>, owner: object): Promise<boolean> {
-    const woken = this.signals.wait(queueKey(place), owner);
+  async wait(ref: Required<QueueRef>, owner: object): Promise<boolean> {
+    const woken = this.signals.wait(queueKey(ref), owner);
     this.#checkChanges(); // others may have written since the last claim
     return await woken;
   }
 
   /** Wakes a worker that waits in this process; others notice by themselves. */
-  wake(place: Required<Place>): void {
-    this.signals.wake(queueKey(place));
+  wake(ref: Required<QueueRef>): void {
+    this.signals.wake(queueKey(ref));
   }
 
   /** Forgets a wake-up that no worker has taken. */
-  clearMark(place: Required<Place>): void {
-    this.signals.clearMark(queueKey(place));
+  clearMark(ref: Required<QueueRef>): void {
+    this.signals.clearMark(queueKey(ref));
   }
 
   /** Notes what a worker of this process was told: of what comes earlier it is to be woken. */
-  noteClaim(place: Required<Place>, reply: ClaimReply): void {
-    this.signals.noteNext(queueKey(place), reply);
+  noteClaim(ref: Required<QueueRef>, reply: ClaimReply): void {
+    this.signals.noteNext(queueKey(ref), reply);
   }
 
   /** Calls back at a job's end, whoever records it. */
   onEnd(
-    place: Place,
+    ref: QueueRef,
     jobId: string,
     timeoutMs: number,
     listener: (row: ResultRow) => void,
   ): Promise<AsyncDisposable> {
     const { ends } = this.signals;
-    return this.#subscribe(ends, (sql) => sql.lastResult, place, jobId, timeoutMs, listener);
+    return this.#subscribe(ends, (sql) => sql.lastResult, ref, jobId, timeoutMs, listener);
   }
 
   /** Calls back at each step of a job that is watched, whoever takes it. */
   onNews(
-    place: Place,
+    ref: QueueRef,
     jobId: string,
     timeoutMs: number,
     listener: (row: NewsRow) => void,
   ): Promise<AsyncDisposable> {
     const { news } = this.signals;
-    return this.#subscribe(news, (sql) => sql.lastNews, place, jobId, timeoutMs, listener);
+    return this.#subscribe(news, (sql) => sql.lastNews, ref, jobId, timeoutMs, listener);
   }
 
   /** Does `work`; returns what tells of it. */
-  #write<T>(connection: Connection, place: Place, work: (scope: Scope) => T): () => T {
+  #write<T>(connection: Connection, ref: QueueRef, work: (scope: Scope) => T): () => T {
     const { sql } = connection;
     const isUpToDate = this.signals.isListening && !this.signals.hasMore &&
       readVersion(sql) === this.#version;
-    const scope = this.#scope(sql, this.#makeRoom(sql, place));
+    const scope = this.#scope(sql, this.#makeIds(sql, ref));
     const result = work(scope);
     if (scope.entries !== 0) sql.addEntries.run(scope.entries, scope.queue);
     return () => {
-      this.#tell(place, scope, isUpToDate);
+      this.#tell(ref, scope, isUpToDate);
       return result;
     };
   }
 
-  #scope(sql: Statements, { space = NOWHERE, queue = NOWHERE }: Room): Scope {
+  #scope(sql: Statements, { space = NOWHERE, queue = NOWHERE }: RowIds): Scope {
     const now = Math.floor(this.#clock());
     return { sql, now, space, queue, entries: 0, wakes: false, finished: [], news: [] };
   }
 
   /** Numbers that were given in a transaction that was undone must not be used. */
-  #forgetRooms(): void {
+  #forgetIds(): void {
     this.#spaces.clear();
     this.#queues.clear();
   }
 
   /** The numbers of a prefix and a queue, as far as they have any. */
-  #findRoom(sql: Statements, { prefix, queueName }: Place): Room {
+  #findIds(sql: Statements, { prefix, queueName }: QueueRef): RowIds {
     const space = remember(this.#spaces, prefix, () => sql.findSpace.get(prefix)?.space);
     if (space === undefined || queueName === undefined) return { space };
     const queue = remember(
@@ -216,15 +216,15 @@ export class SqliteDatabase {
   }
 
   /** The same, given where missing; remembered only when read back, for this may be undone. */
-  #makeRoom(sql: Statements, place: Place): Room {
-    const found = this.#findRoom(sql, place);
-    const space = found.space ?? Number(sql.addSpace.run(place.prefix).lastInsertRowid);
-    if (place.queueName === undefined || found.queue !== undefined) return { ...found, space };
-    return { space, queue: Number(sql.addQueue.run(space, place.queueName).lastInsertRowid) };
+  #makeIds(sql: Statements, ref: QueueRef): RowIds {
+    const found = this.#findIds(sql, ref);
+    const space = found.space ?? Number(sql.addSpace.run(ref.prefix).lastInsertRowid);
+    if (ref.queueName === undefined || found.queue !== undefined) return { ...found, space };
+    return { space, queue: Number(sql.addQueue.run(space, ref.queueName).lastInsertRowid) };
   }
 
   /** Tells this process what a transaction has done. */
-  #tell({ prefix, queueName }: Place, scope: Scope, isUpToDate: boolean): void {
+  #tell({ prefix, queueName }: QueueRef, scope: Scope, isUpToDate: boolean): void {
     if (scope.wakes && queueName !== undefined) this.signals.wake(queueKey({ prefix, queueName }));
     announceAll(this.signals.news, scope.news, isUpToDate);
     announceAll(this.signals.ends, scope.finished, isUpToDate);
@@ -266,7 +266,7 @@ export class SqliteDatabase {
   /** Queues that have work for a worker that waits in this process. */
   #queuesWithWork(sql: Statements): string[] {
     return this.signals.waitedQueues.filter((key) => {
-      const scope = this.#scope(sql, this.#findRoom(sql, placeOf(key)));
+      const scope = this.#scope(sql, this.#findIds(sql, refOf(key)));
       const isEarlier = this.signals.noteNext(key, queueState(scope));
       return hasDue(scope) || isEarlier;
     });
@@ -275,14 +275,14 @@ export class SqliteDatabase {
   async #subscribe<Row extends FeedRow>(
     feed: Feed<Row>,
     last: (sql: Statements) => Query<[], { readonly seq: number }>,
-    place: Place,
+    ref: QueueRef,
     jobId: string,
     timeoutMs: number,
     listener: (row: Row) => void,
   ): Promise<AsyncDisposable> {
-    if (!this.#spaces.has(place.prefix)) await this.write(place, timeoutMs, () => {});
+    if (!this.#spaces.has(ref.prefix)) await this.write(ref, timeoutMs, () => {});
     const start = ({ sql, space }: Scope) => ({ seq: last(sql).get()?.seq ?? 0, space });
-    return await this.read(place, timeoutMs, start, ({ seq, space }) => {
+    return await this.read(ref, timeoutMs, start, ({ seq, space }) => {
       const subscription = feed.subscribe(space, jobId, seq, listener);
       this.signals.start();
       return { [Symbol.asyncDispose]: () => Promise.resolve(subscription[Symbol.dispose]()) };
@@ -315,11 +315,11 @@ function remember(
   return found;
 }
 
-function queueKey({ prefix, queueName }: Required<Place>): string {
+function queueKey({ prefix, queueName }: Required<QueueRef>): string {
   return JSON.stringify([prefix, queueName]);
 }
 
-function placeOf(key: string): Place {
+function refOf(key: string): QueueRef {
   const [prefix, queueName] = JSON.parse(key);
   return { prefix, queueName };
 }

@@ -3,7 +3,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { drop, isLocked, isPaused, place, type Scope, stored } from "./sqlite_operations.ts";
+import { drop, isLocked, isPaused, putEntry, type Scope, stored } from "./sqlite_operations.ts";
 import type { EndRow, WaitingRow } from "./sqlite_inspection_statements.ts";
 import { idOf, storedId } from "./sqlite_statements.ts";
 import type {
@@ -114,7 +114,7 @@ function remove(scope: Scope, jobId: string): Removal {
   return "removed";
 }
 
-type Position = readonly [place: number, row: number];
+type Position = readonly [sortKey: number, row: number];
 
 function page(scope: Scope, query: PageQuery, after: Position | undefined): ListPage {
   const rows = readRows(scope, query, after);
@@ -191,7 +191,7 @@ function retry(scope: Scope, { jobId, result, payload }: Retrial, extraMs: numbe
   const found = sql.readResult.get(space, id, now)?.record;
   if (!found || Buffer.compare(found, result) !== 0) return false;
   if (sql.findJob.get(space, id)) return false;
-  const job = place(scope, id, stored(now), undefined);
+  const job = putEntry(scope, id, stored(now), undefined);
   sql.putPayload.run(job, stored(now + extraMs), payload);
   sql.dropResult.run(space, id, now);
   sql.dropProgress.run(space, id);
@@ -252,11 +252,11 @@ function minuteOf(now: number): number {
 }
 
 function positionOf(row: WaitingRow | EndRow | undefined): string {
-  return row ? `${row.place}_${row.row}` : "0_0";
+  return row ? `${row.sort_key}_${row.row}` : "0_0";
 }
 
 function parsePosition(text: string): Position {
-  const [, place, row] = /^(\d{1,16})_(\d{1,16})$/.exec(text) ?? [];
-  if (place !== undefined && row !== undefined) return [Number(place), Number(row)];
+  const [, sortKey, row] = /^(\d{1,16})_(\d{1,16})$/.exec(text) ?? [];
+  if (sortKey !== undefined && row !== undefined) return [Number(sortKey), Number(row)];
   throw new RangeError(`cursor must be that of a page, got "${text}"`);
 }

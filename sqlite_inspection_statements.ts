@@ -11,7 +11,7 @@ export interface WaitingRow {
   /** When it is or was due. */
   readonly at: number;
   /** What the list is ordered by. */
-  readonly place: number;
+  readonly sort_key: number;
   readonly starts: number;
   readonly locked_until: number | null;
 }
@@ -21,14 +21,14 @@ export interface EndRow {
   readonly row: number;
   readonly job_id: string;
   readonly at: number;
-  readonly place: number;
+  readonly sort_key: number;
   readonly expires_at: number | null;
   readonly record: Uint8Array;
 }
 
 type WaitingPage = [
   queue: number,
-  afterPlace: number,
+  afterKey: number,
   afterRow: number,
   until: number,
   limit: number,
@@ -36,14 +36,14 @@ type WaitingPage = [
 type EndPage = [
   queue: number,
   success: number,
-  afterPlace: number,
+  afterKey: number,
   afterRow: number,
   bound: number,
   limit: number,
 ];
 
 /** What a page of ends reads of each. */
-const END_ROW = `seq AS row, job_id, finished_at AS at, finished_at AS place,
+const END_ROW = `seq AS row, job_id, finished_at AS at, finished_at AS sort_key,
       ${whole("expires_at")}, record`;
 
 /** The statements for operators, each under its contract. */
@@ -56,15 +56,15 @@ export const INSPECTION_SQL = {
   ),
   /** Entries of a queue up to a score that come after one; many may have the same score. */
   pageWaiting: sql<WaitingPage, WaitingRow>(`
-    SELECT job AS row, job_id, score AS at, score AS place, ${count("starts")},
+    SELECT job AS row, job_id, score AS at, score AS sort_key, ${count("starts")},
       ${whole("locked_until")}
     FROM jobs WHERE queue = ?1 AND score = ?2 AND job > ?3
     UNION ALL SELECT job, job_id, score, score, ${count("starts")}, ${whole("locked_until")}
     FROM jobs WHERE queue = ?1 AND score > ?2 AND score <= ?4
-    ORDER BY place, row LIMIT ?5`),
+    ORDER BY sort_key, row LIMIT ?5`),
   /** Jobs whose lease ends up to a time and after that of one. */
   pageRunning: sql<WaitingPage, WaitingRow>(`
-    SELECT job AS row, job_id, ${whole("lease_score", "at")}, lease_until AS place,
+    SELECT job AS row, job_id, ${whole("lease_score", "at")}, lease_until AS sort_key,
       ${count("starts")}, ${whole("locked_until")}
     FROM jobs WHERE queue = ?1 AND (lease_until, job) > (?2, ?3) AND lease_until <= ?4
     ORDER BY lease_until, job LIMIT ?5`),

@@ -84,7 +84,7 @@ function accept(scope: Scope, job: NewJob, score: number, extraMs: number): bool
   const row = isGiven ? sql.findJob.get(space, jobId) : undefined;
   if (isGiven && isTaken(scope, jobId, job, score, row)) return false;
   if (isGiven) sql.dropProgress.run(space, jobId);
-  const key = place(scope, jobId, score, row);
+  const key = putEntry(scope, jobId, score, row);
   const ttl = job.expiresMs ?? Math.max(score, now) - now + extraMs;
   sql.putPayload.run(key, stored(now + ttl), job.payload);
   if (job.slotId !== undefined) {
@@ -94,7 +94,7 @@ function accept(scope: Scope, job: NewJob, score: number, extraMs: number): bool
 }
 
 /** Puts an id into the queue, over an earlier incarnation if there is one; returns the row's number. */
-export function place(
+export function putEntry(
   scope: Scope,
   jobId: string,
   score: number,

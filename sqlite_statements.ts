@@ -29,7 +29,7 @@ export interface JobRow {
 export interface DueRow {
   readonly job: number;
   readonly job_id: string;
-  /** Its place in the queue: for an orphan the one it had before. */
+  /** Its score in the queue: for an orphan the one from before its lease. */
   readonly score: number;
   readonly starts: number;
   readonly handbacks: number;
@@ -86,7 +86,7 @@ export interface LogState {
   readonly checkpointed: number;
 }
 
-/** What a claim reads of a job; `score` says which column is its place in the queue. */
+/** What a claim reads of a job; `score` says where its score in the queue stands. */
 const dueRow = (score: string) =>
   `job, job_id, ${whole(score, "score")}, ${count("starts")}, ` +
   `${count("handbacks")}, abort_asked = 1 AS abort_asked, ${whole("watched_until")}`;
@@ -195,7 +195,7 @@ const SQL = {
   /** Sets a lease anew, under the token of whoever showed that it is theirs. */
   renewLease: sql<[leaseUntil: number, lockedUntil: number, token: string, job: number]>(`
     UPDATE jobs SET score = ?1, lease_until = ?1, locked_until = ?2, token = ?3 WHERE job = ?4`),
-  /** Ends a lease and puts the job to a place in the queue; without a start there was no hand-back. */
+  /** Ends a lease and gives the job a score in the queue; without a start there was no hand-back. */
   giveBack: sql<[score: number, starts: number, handbacks: number, job: number]>(`
     UPDATE jobs SET score = ?1, starts = ?2, token = NULL, locked_until = NULL, lease_until = NULL,
       lease_score = NULL, handbacks = iif(?2 = 0, 0, min(handbacks, ${2 ** 31}) + ?3)
@@ -216,7 +216,7 @@ const SQL = {
   ),
   /**
    * Entries of a queue that come after one, in order of score, if it is one; payloads unless expired.
-   * Many may have the same score: each half begins at its place in the index, however far that is.
+   * Many may have the same score: each half begins at its position in the index, however far that is.
    */
   pageEntries: sql<
     [now: number, queue: number, afterScore: number, afterJob: number, limit: number],

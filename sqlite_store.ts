@@ -3,7 +3,7 @@
  * @module
  */
 import { QueueConnectionError } from "./errors.ts";
-import { type Place, SqliteDatabase } from "./sqlite_database.ts";
+import { type QueueRef, SqliteDatabase } from "./sqlite_database.ts";
 import { SqliteInspection } from "./sqlite_inspection.ts";
 import {
   abort,
@@ -142,10 +142,10 @@ export class SqliteStore implements Store {
 
   async claim(queueName: string, request: ClaimRequest): Promise<ClaimReply> {
     const database = this.#open;
-    const place = { prefix: this.prefix, queueName };
+    const ref = { prefix: this.prefix, queueName };
     // Whoever finds nothing must not keep others from writing.
     const look = (scope: Scope) => {
-      database.clearMark(place);
+      database.clearMark(ref);
       return hasDue(scope) ? undefined : queueState(scope);
     };
     const { limit, suspects } = request;
@@ -158,8 +158,8 @@ export class SqliteStore implements Store {
         suspects: suspects && { ...suspects, mayTake: suspects.mayTake && !hasSuspect },
       };
       const take = (scope: Scope) => claim(scope, part);
-      const reply = await database.readOrWrite(place, this.#target.timeoutMs, look, take);
-      database.noteClaim(place, reply);
+      const reply = await database.readOrWrite(ref, this.#target.timeoutMs, look, take);
+      database.noteClaim(ref, reply);
       claims.push(...reply.claims);
       if (reply.claims.length < BATCH || claims.length === limit) return { ...reply, claims };
     }
@@ -221,9 +221,8 @@ export class SqliteStore implements Store {
 
   async onFinished(jobId: string, listener: FinishListener): Promise<AsyncDisposable> {
     const { timeoutMs } = this.#target;
-    const place = { prefix: this.prefix };
     const onEnd = ({ record }: { readonly record: Uint8Array }) => listener(record);
-    return await this.#open.onEnd(place, storedId(jobId), timeoutMs, onEnd);
+    return await this.#open.onEnd(this.#ref(), storedId(jobId), timeoutMs, onEnd);
   }
 
   async report(
@@ -248,7 +247,7 @@ export class SqliteStore implements Store {
     withPayload: boolean,
   ): Promise<JobObservation> {
     return await this.#open.readOrWrite(
-      { prefix: this.prefix, queueName },
+      this.#ref(queueName),
       this.#target.timeoutMs,
       (scope) => hasJob(scope, jobId) ? undefined : observation(scope, jobId, withPayload),
       (scope) => observe(scope, jobId, watchMs, withPayload),
@@ -261,9 +260,8 @@ export class SqliteStore implements Store {
     listener: NewsListener,
   ): Promise<AsyncDisposable> {
     const { timeoutMs } = this.#target;
-    const place = { prefix: this.prefix };
     const onNews = (row: NewsRow) => listener(newsOf(row));
-    return await this.#open.onNews(place, storedId(jobId), timeoutMs, onNews);
+    return await this.#open.onNews(this.#ref(), storedId(jobId), timeoutMs, onNews);
   }
 
   async queueEntries(queueName: string): Promise<QueueEntry[]> {
@@ -334,14 +332,14 @@ export class SqliteStore implements Store {
   }
 
   async #write<T>(queueName: string | undefined, work: (scope: Scope) => T): Promise<T> {
-    return await this.#open.write(this.#place(queueName), this.#target.timeoutMs, work);
+    return await this.#open.write(this.#ref(queueName), this.#target.timeoutMs, work);
   }
 
   async #read<T>(queueName: string | undefined, work: (scope: Scope) => T): Promise<T> {
-    return await this.#open.read(this.#place(queueName), this.#target.timeoutMs, work);
+    return await this.#open.read(this.#ref(queueName), this.#target.timeoutMs, work);
   }
 
-  #place(queueName: string | undefined): Place {
+  #ref(queueName?: string): QueueRef {
     return { prefix: this.prefix, queueName };
   }
 
