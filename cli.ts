@@ -47,7 +47,7 @@ import { type Command, EXIT, exitCodeOf, type Host } from "./cli_host.ts";
 import { JOB, JOBS } from "./cli_jobs.ts";
 import { type LogFormat, reportFailure, setUpLog, wantsColours } from "./cli_log.ts";
 import { ReaderGone } from "./cli_output.ts";
-import { locateExport, missingPermission, placeIn } from "./cli_settings.ts";
+import { locateExport, missingPermission, positionIn } from "./cli_settings.ts";
 import { STATS, WORKERS } from "./cli_stats.ts";
 import { UI } from "./cli_ui.ts";
 import { reloadOnChange, type ThreadOrder } from "./cli_watch.ts";
@@ -171,9 +171,9 @@ function headOf(error: Error): string {
 /** A thrown value in one line: what it is, where it comes from, and the flag that is missing. */
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return `thrown: ${String(error)}`;
-  const place = placeIn(error.stack);
+  const position = positionIn(error.stack);
   const flag = missingPermission(error.message);
-  return `${error.name}: ${error.message}` + (place === undefined ? "" : ` at ${place}`) +
+  return `${error.name}: ${error.message}` + (position === undefined ? "" : ` at ${position}`) +
     (flag === undefined ? "" : `; start Deno with ${flag}`);
 }
 

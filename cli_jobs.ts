@@ -220,6 +220,6 @@ function whenFact(time: Date | null, now: Date): string | undefined {
 }
 
 function workerText({ workerId, hostname, pid }: WorkerView): string {
-  const place = `process ${pid}${hostname === null ? "" : ` on ${displayText(hostname, 60)}`}`;
-  return `${displayText(workerId, ID_LIMIT)}, ${place}`;
+  const host = hostname === null ? "" : ` on ${displayText(hostname, 60)}`;
+  return `${displayText(workerId, ID_LIMIT)}, process ${pid}${host}`;
 }

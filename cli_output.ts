@@ -81,7 +81,7 @@ export class Output {
     await this.lines(factLines(facts, this.paint));
   }
 
-  /** Prints what `draw` prints as one picture: on a terminal in the place of the one before. */
+  /** Prints what `draw` prints as one picture: on a terminal over the one before. */
   async picture(draw: () => Promise<void>): Promise<void> {
     if (this.isJson || !this.#stream.isTTY) return await draw();
     this.#screen = [];

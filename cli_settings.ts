@@ -121,7 +121,7 @@ interface Position {
   readonly column: number;
 }
 
-/** Why an import failed, in one line with the place. */
+/** Why an import failed, in one line with the position. */
 function importProblem(error: unknown, url: string): string {
   const first = error instanceof AggregateError ? error.errors[0] : error;
   if (!isErrorLike(first)) return `it threw ${show(first)}`;
@@ -134,8 +134,10 @@ function importProblem(error: unknown, url: string): string {
     return `${line}; Deno needs --config deno.json for a program from the network`;
   }
   const isNamed = /^\w*Error: |^Module not found|^Cannot find/.test(line) || isOfLoader(first);
-  const place = /:\d+:\d+$/.test(line) ? undefined : placeOf(first, more.at(-1), url);
-  return `${isNamed ? "" : `${first.name}: `}${line}${place === undefined ? "" : ` at ${place}`}`;
+  const position = /:\d+:\d+$/.test(line) ? undefined : positionOf(first, more.at(-1), url);
+  return `${isNamed ? "" : `${first.name}: `}${line}${
+    position === undefined ? "" : ` at ${position}`
+  }`;
 }
 
 /** Whether the module itself is not there, in the words of Deno or of Bun. */
@@ -145,13 +147,13 @@ function isMissing(text: string, url: string): boolean {
 }
 
 /** Where an import failed: as the error says by itself, behind its message, or by its stack. */
-function placeOf(
+function positionOf(
   { position, stack }: ErrorLike,
   lastLine: string | undefined,
   url: string,
 ): string | undefined {
   if (position?.file) return `${position.file}:${position.line}:${position.column}`;
-  return /^\s+at (\S+)$/.exec(lastLine ?? "")?.[1] ?? placeIn(stack, url);
+  return /^\s+at (\S+)$/.exec(lastLine ?? "")?.[1] ?? positionIn(stack, url);
 }
 
 interface ErrorLike {
@@ -176,12 +178,13 @@ function pathOf(url: string): string {
   return url.startsWith("file:") ? fileURLToPath(url) : url;
 }
 
-/** The first place of a stack inside the module, or else the first of all. */
-export function placeIn(stack: string | undefined, url?: string): string | undefined {
+/** The first position of a stack inside the module, or else the first of all. */
+export function positionIn(stack: string | undefined, url?: string): string | undefined {
   const frames = [...(stack ?? "").matchAll(/^\s+at (?:.*\()?(\S+?:\d+:\d+)\)?$/gm)];
-  const places = frames.map(([, place = ""]) => place);
+  const positions = frames.map(([, position = ""]) => position);
   const path = url === undefined ? undefined : pathOf(url);
-  return places.find((place) => path !== undefined && place.includes(path)) ?? places[0];
+  return positions.find((position) => path !== undefined && position.includes(path)) ??
+    positions[0];
 }
 
 /**
@@ -202,7 +205,7 @@ export function missingPermission(message: string, url?: string): string | undef
 
 /**
  * Replaces some of the settings. What the settings have from a class of their own stays, and so does
- * what a pool says of its queue, where another connection takes its place.
+ * what a pool says of its queue, where the connection is another one.
  */
 export function withOverrides(
   settings: WorkerSettings,

@@ -68,7 +68,7 @@ export async function reloadOnChange(options: ReloadOptions): Promise<number> {
   return await current?.exited ?? 0;
 }
 
-/** Puts `next` in the place of `current` if it loads; resolves with the thread that is there then. */
+/** Replaces `current` by `next` if that loads; resolves with the thread that is there then. */
 async function replace(
   current: WorkerThread | undefined,
   next: WorkerThread,

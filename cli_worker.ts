@@ -8,7 +8,7 @@ import { checkSecret, namingSettings, readUrl } from "./cli_connection.ts";
 import { EXIT, type Host } from "./cli_host.ts";
 import { type LogStyle, setUpLog } from "./cli_log.ts";
 import { readCount } from "./cli_quantities.ts";
-import { serve, type Server } from "./cli_server.ts";
+import { serve, type ServeOptions, type Server } from "./cli_server.ts";
 import { loadObject, loadSettings, locateExport, withOverrides } from "./cli_settings.ts";
 import { metrics } from "./metrics.ts";
 import { show } from "./validation.ts";
@@ -51,7 +51,7 @@ export async function runWorkerCommand(args: Arguments, host: Host): Promise<num
   const [given = ""] = args.operands;
   const overrides = readOverrides(args);
   const style = readStyle(args, host.hasColours);
-  const place = readPlace(args.value("metrics-port"));
+  const address = readAddress(args.value("metrics-port"));
   const location = locateExport(given);
   const settings = withOverrides(await loadSettings(location), overrides);
   checkSecret(settings);
@@ -61,18 +61,15 @@ export async function runWorkerCommand(args: Arguments, host: Host): Promise<num
     getLogger(["arq", "cli"]).debug("settings from {url}", { url: location.url });
     if (args.switch("check")) return await printHealth(settings);
     await host.mayStart();
-    await using _server = serveMetrics(place, worker, settings.queueName);
+    await using _server = serveMetrics(address, worker, settings.queueName);
     await worker.run({ signal: host.stopSignal(settings.handleSignals !== false) });
     return EXIT.done;
   });
 }
 
-interface Place {
-  readonly hostname: string;
-  readonly port: number;
-}
+type Address = Pick<ServeOptions, "hostname" | "port">;
 
-function readPlace(text: string | undefined): Place | undefined {
+function readAddress(text: string | undefined): Address | undefined {
   if (text === undefined) return undefined;
   const [, host = "127.0.0.1", digits = ""] = /^(?:(.+):)?(\d+)$/.exec(text) ?? [];
   const port = Number(digits);
@@ -81,13 +78,13 @@ function readPlace(text: string | undefined): Place | undefined {
 }
 
 function serveMetrics(
-  place: Place | undefined,
+  address: Address | undefined,
   { arq }: Worker,
   queueName: string = arq.defaultQueueName,
 ): Server | undefined {
-  if (!place) return undefined;
+  if (!address) return undefined;
   const handler = metrics(arq, { queueNames: [queueName] });
-  const server = serve(handler, { option: "--metrics-port", ...place });
+  const server = serve(handler, { option: "--metrics-port", ...address });
   getLogger(["arq", "cli"]).info("metrics on {url}/metrics", { event: "metrics", url: server.url });
   return server;
 }

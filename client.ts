@@ -221,9 +221,11 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       const job = this.#newJob(name, args, options, options.jobId ?? newJobId(), sending);
       return { job, queueName };
     });
-    const places = pending.map(({ job, queueName }) => this.#outbox.submitOfList(queueName, job));
-    const { created, cause } = await settleChunks(new Set(places.map(({ chunk }) => chunk)));
-    const isNew = places.map(({ chunk, index }) => created.get(chunk)?.[index]);
+    const submissions = pending.map(({ job, queueName }) =>
+      this.#outbox.submitOfList(queueName, job)
+    );
+    const { created, cause } = await settleChunks(new Set(submissions.map(({ chunk }) => chunk)));
+    const isNew = submissions.map(({ chunk, index }) => created.get(chunk)?.[index]);
     sending?.conclude(isNew.map((created) => outcomeOf(created, cause)));
     if (cause) {
       const accepted = pending.flatMap(({ job }, i) => isNew[i] === undefined ? [] : job.jobId);

@@ -64,13 +64,13 @@ export type Content =
 export function html(strings: TemplateStringsArray, ...values: readonly Content[]): Html {
   let text = strings[0] ?? "";
   values.forEach((value, i) => {
-    checkPlace(strings[i] ?? "", value);
+    checkPlaceholder(strings[i] ?? "", value);
     text += textOf(value) + (strings[i + 1] ?? "");
   });
   return new Html(text);
 }
 
-function checkPlace(before: string, value: Content): void {
+function checkPlaceholder(before: string, value: Content): void {
   if (IS_UNQUOTED.test(before)) {
     throw new TypeError(`An attribute needs quotes around its value: ${before.slice(-40)}`);
   }

@@ -21,7 +21,7 @@ const DASH = 6;
 export interface Series {
   /** The class that colours its marks. */
   readonly mark: string;
-  /** One value for each place, from the oldest to the newest; null for none. */
+  /** One value for each column of the plot, from the oldest to the newest; null for none. */
   readonly values: readonly (number | null)[];
 }
 
@@ -31,7 +31,7 @@ export interface Plot {
   readonly scale: readonly string[];
   /** The marks. */
   readonly marks: Html;
-  /** What is shown on hovering over each place. */
+  /** What is shown on hovering over each column. */
   readonly hints: readonly string[];
 }
 
@@ -60,10 +60,10 @@ export function barPlot(series: readonly Series[], hints: readonly string[]): Pl
   return { scale: scale.labels, marks: html`${paths}`, hints };
 }
 
-function bar(place: number, places: number, from: number, to: number): string {
-  const width = WIDTH / places;
+function bar(column: number, columns: number, from: number, to: number): string {
+  const width = WIDTH / columns;
   const top = Math.min(to, from - LEAST_HEIGHT);
-  return `M${short(place * width)} ${short(from)}V${short(top)}h${short(width * 0.85)}V${
+  return `M${short(column * width)} ${short(from)}V${short(top)}h${short(width * 0.85)}V${
     short(from)
   }z`;
 }
@@ -90,8 +90,8 @@ export function areaPlot(series: readonly Series[]): Plot {
 function area(values: readonly (number | null)[], scale: Scale): string {
   return runsOf(values).map((points) => {
     const [first, last] = [points[0], points.at(-1)];
-    const top = points.map(({ place, value }) => `L${place} ${short(scale.y(value))}`).join("");
-    return `M${first?.place} ${HEIGHT}${top}L${last?.place} ${HEIGHT}z`;
+    const top = points.map(({ x, value }) => `L${x} ${short(scale.y(value))}`).join("");
+    return `M${first?.x} ${HEIGHT}${top}L${last?.x} ${HEIGHT}z`;
   }).join("");
 }
 
@@ -105,21 +105,18 @@ function lines(series: readonly Series[], scale: Scale): Html[] {
 
 /** A dash, if the run has one point only. */
 function line(points: readonly Point[], scale: Scale): string {
-  const [first, ...others] = points.map(({ place, value }) => ({
-    place,
-    y: short(scale.y(value)),
-  }));
+  const [first, ...others] = points.map(({ x, value }) => ({ x, y: short(scale.y(value)) }));
   if (!first) return "";
-  if (others.length === 0) return `M${short(first.place - DASH / 2)} ${first.y}h${DASH}`;
-  return `M${first.place} ${first.y}${others.map(({ place, y }) => `L${place} ${y}`).join("")}`;
+  if (others.length === 0) return `M${short(first.x - DASH / 2)} ${first.y}h${DASH}`;
+  return `M${first.x} ${first.y}${others.map(({ x, y }) => `L${x} ${y}`).join("")}`;
 }
 
 interface Point {
-  readonly place: number;
+  readonly x: number;
   readonly value: number;
 }
 
-/** The values that follow each other without a gap, each in the middle of its place. */
+/** The values that follow each other without a gap, each in the middle of its column. */
 function runsOf(values: readonly (number | null)[]): Point[][] {
   const width = WIDTH / values.length;
   const runs: Point[][] = [];
@@ -130,7 +127,7 @@ function runsOf(values: readonly (number | null)[]): Point[][] {
       return;
     }
     if (!run) runs.push(run = []);
-    run.push({ place: short((i + 0.5) * width), value });
+    run.push({ x: short((i + 0.5) * width), value });
   });
   return runs;
 }
@@ -225,12 +222,12 @@ function grid(count: number): Html {
 
 function hintsOf(hints: readonly string[]): Html {
   const width = WIDTH / hints.length;
-  const places = hints.map((hint, i) =>
+  const columns = hints.map((hint, i) =>
     html`
       <rect class="hit" x="${short(i * width)}" width="${short(width)}">
         <title>${hint}</title>
       </rect>
     `
   );
-  return html`${places}`;
+  return html`${columns}`;
 }

@@ -1,13 +1,13 @@
 /**
- * The script of the pages: it puts what changed in its place, and stops while nobody looks.
+ * The script of the pages: it shows what has changed, and stops while nobody looks.
  * @module
  */
 
 /** Served as it is; without it everything works but the live numbers. */
 export const SCRIPT = `"use strict";
 (() => {
-  const place = document.querySelector("[data-live]");
-  if (!place) return;
+  const section = document.querySelector("[data-live]");
+  if (!section) return;
   const status = document.getElementById("live");
   let source, again;
 
@@ -30,7 +30,7 @@ export const SCRIPT = `"use strict";
   };
   const open = () => {
     close();
-    source = new EventSource(place.dataset.live);
+    source = new EventSource(section.dataset.live);
     source.onmessage = ({ data }) => {
       say("Live");
       for (const [id, markup] of Object.entries(JSON.parse(data))) show(id, markup);

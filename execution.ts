@@ -60,9 +60,9 @@ function runHere(run: JobRun, ctx: JobMeta, executor: Executor): Promise<JobOutc
 
 /** Runs the function in a process of its own; a job that is given up leaves none behind. */
 async function runIsolated(run: JobRun, ctx: JobMeta, executor: Executor): Promise<JobOutcome> {
-  using place = await executor.isolation?.acquire(run.fn as RegisteredFunction, run.signal);
+  using slot = await executor.isolation?.acquire(run.fn as RegisteredFunction, run.signal);
   startTime(run, executor);
-  return await run.settle(() => place?.run(run.record, ctx));
+  return await run.settle(() => slot?.run(run.record, ctx));
 }
 
 /** From now on the job's own time runs. */

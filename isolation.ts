@@ -53,14 +53,15 @@ export class Isolation {
   }
 
   /** Waits until the function's next job may have a process; undefined if the signal aborts before. */
-  async acquire(fn: RegisteredFunction, signal: AbortSignal): Promise<Place | undefined> {
+  async acquire(fn: RegisteredFunction, signal: AbortSignal): Promise<ProcessSlot | undefined> {
     const settings = fn.isolate as IsolateSettings;
     const { path, name } = splitSpecifier(String(fn.fn));
     const key = JSON.stringify([path, settings]);
     const pool = this.#pools.get(key) ?? new Pool(path, settings);
     this.#pools.set(key, pool);
     if (!await pool.enter(signal)) return undefined;
-    return new Place(pool, name, settings.serializer === undefined ? undefined : this.#codec);
+    const codec = settings.serializer === undefined ? undefined : this.#codec;
+    return new ProcessSlot(pool, name, codec);
   }
 
   /** Ends all processes; resolves when they are gone, or the system does not end them. */
@@ -87,8 +88,8 @@ function startProblems({ name, isolate }: RegisteredFunction): string[] {
   return [...lacking, ...excess];
 }
 
-/** The right to have a process for one job; disposing of it kills the process if it still runs it. */
-export class Place implements Disposable {
+/** A slot of a pool, for one job and its process; disposing of it kills the process if it still runs it. */
+export class ProcessSlot implements Disposable {
   readonly #pool: Pool;
   readonly #exportName: string;
   readonly #codec: Codec | undefined;
@@ -145,34 +146,34 @@ class Pool {
   readonly #processes: Set<IsolateProcess> = new Set();
   /** Those without a job, and when they are to end; the one used last is at the end. */
   readonly #idle: Map<IsolateProcess, ReturnType<typeof setTimeout>> = new Map();
-  /** Jobs that wait for a place. */
+  /** Jobs that wait for a slot. */
   readonly #waiting: Set<() => void> = new Set();
-  #places: number;
+  #freeSlots: number;
 
   constructor(path: string, settings: IsolateSettings) {
     this.#path = path;
     this.#settings = settings;
-    this.#places = settings.maxProcesses;
+    this.#freeSlots = settings.maxProcesses;
   }
 
-  /** Resolves to true when a place is had, or to false when the signal aborts before. */
+  /** Resolves to true when a slot is had, or to false when the signal aborts before. */
   enter(signal: AbortSignal): Promise<boolean> {
     if (signal.aborted) return Promise.resolve(false);
-    if (this.#places > 0) {
-      this.#places--;
+    if (this.#freeSlots > 0) {
+      this.#freeSlots--;
       return Promise.resolve(true);
     }
     return new Promise((resolve) => {
       const onAbort = () => {
-        this.#waiting.delete(onPlace);
+        this.#waiting.delete(onSlot);
         resolve(false);
       };
-      const onPlace = () => {
+      const onSlot = () => {
         signal.removeEventListener("abort", onAbort);
         resolve(true);
       };
       signal.addEventListener("abort", onAbort, { once: true });
-      this.#waiting.add(onPlace);
+      this.#waiting.add(onSlot);
     });
   }
 
@@ -185,13 +186,13 @@ class Pool {
     return process;
   }
 
-  /** Gives a place back, and the process that was had with it. */
+  /** Gives a slot back, and the process that was had with it. */
   leave(process: IsolateProcess | undefined): void {
     if (process?.isBusy) process.kill();
     else if (process?.isUsable) this.#keep(process);
     const [next] = this.#waiting;
     if (!next) {
-      this.#places++;
+      this.#freeSlots++;
       return;
     }
     this.#waiting.delete(next);

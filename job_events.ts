@@ -217,9 +217,9 @@ class JobWatch {
   readonly #lines: Promise<AsyncDisposable | undefined>[] = [];
   /** What was told before the first look. */
   #early: JobNews[] | undefined = [];
-  /** How far the job's life has come, and when: see `runningAt` and `waitingAt`. */
-  #place = -1;
-  #placeAt = 0;
+  /** The stage that the job has come to, and when: see `runningStage` and `waitingStage`. */
+  #stage = -1;
+  #stageAt = 0;
   #lastReport: Pick<ProgressReport, "starts" | "nth"> = { starts: 0, nth: 0 };
   #lookEveryMs = LOOK_EVERY_MS;
   #isLooking = false;
@@ -335,13 +335,13 @@ class JobWatch {
         return this.#expectEnd();
       case "in_progress":
         if (isFirst) this.#readJob(seen);
-        this.#enter(runningAt(starts), now, { kind: "started", at: now, starts });
+        this.#enter(runningStage(starts), now, { kind: "started", at: now, starts });
         if (progress) this.#tellProgress(progress);
         break;
       default: {
         const at = isFirst ? this.#readJob(seen) : now;
         const kind = isFirst || starts === 0 ? "queued" : "retried";
-        this.#enter(waitingAt(starts), now, { kind, at, starts, dueAt: score });
+        this.#enter(waitingStage(starts), now, { kind, at, starts, dueAt: score });
       }
     }
     const early = this.#early ?? [];
@@ -367,16 +367,20 @@ class JobWatch {
     if (this.#early) return void this.#early.push(news);
     const { at, starts } = news;
     if (news.kind === "progress") this.#tellProgress(news);
-    else this.#enter(news.kind === "started" ? runningAt(starts) : waitingAt(starts), at, news);
+    else {this.#enter(
+        news.kind === "started" ? runningStage(starts) : waitingStage(starts),
+        at,
+        news,
+      );}
   }
 
   /** Takes a step, by the store's clock, unless it or a later one is known. */
-  #enter(place: number, at: number, step: Step): void {
-    // The count of starts is forgotten after a day: then a lower place may be later.
-    const isLater = place > this.#place || (place !== this.#place && at > this.#placeAt);
+  #enter(stage: number, at: number, step: Step): void {
+    // The count of starts is forgotten after a day: then a lower stage may be later.
+    const isLater = stage > this.#stage || (stage !== this.#stage && at > this.#stageAt);
     if (!isLater) return;
-    this.#place = place;
-    this.#placeAt = at;
+    this.#stage = stage;
+    this.#stageAt = at;
     if (step.kind === "started") this.#lastReport = { starts: step.starts, nth: 0 };
     this.steps.push(step);
   }
@@ -384,7 +388,7 @@ class JobWatch {
   /** Takes what was reported in the last start that is known, unless it or a later report is known. */
   #tellProgress({ starts, nth, at, value }: ProgressReport): void {
     const goesOn = this.#goesOn(starts, at);
-    if (!goesOn) this.#enter(runningAt(starts), at, { kind: "started", at, starts });
+    if (!goesOn) this.#enter(runningStage(starts), at, { kind: "started", at, starts });
     const last = this.#lastReport;
     if (starts === last.starts ? nth <= last.nth : !goesOn) return;
     this.#lastReport = { starts, nth };
@@ -393,8 +397,8 @@ class JobWatch {
 
   /** Whether an earlier start goes on under the lease of a later one, which its own worker has got. */
   #goesOn(starts: number, at: number): boolean {
-    const isRunning = this.#place % 2 === 0;
-    return isRunning && runningAt(starts) < this.#place && at > this.#placeAt;
+    const isRunning = this.#stage % 2 === 0;
+    return isRunning && runningStage(starts) < this.#stage && at > this.#stageAt;
   }
 
   /** Nothing is left of the job: either the news of its end is on the way, or there never was one. */
@@ -411,12 +415,12 @@ class JobWatch {
   }
 }
 
-/** The places of a job's life in their order, by the number of its start. */
-function runningAt(starts: number): number {
+/** The stages of a job's life in their order, by the number of its start. */
+function runningStage(starts: number): number {
   return 2 * starts;
 }
 
-/** The place after that, until the next start. */
-function waitingAt(starts: number): number {
+/** The stage after that, until the next start. */
+function waitingStage(starts: number): number {
   return 2 * starts + 1;
 }

@@ -30,11 +30,11 @@ interface Query {
   readonly functionName: string | undefined;
   readonly since: number | undefined;
   readonly limit: number;
-  readonly start: Place;
+  readonly start: PageStart;
 }
 
-/** A position in one of the lists; undefined for its begin. */
-interface Place {
+/** Where a page begins: in which list, and after which position, or at its begin. */
+interface PageStart {
   readonly list: JobList;
   readonly after: string | undefined;
 }
@@ -107,7 +107,7 @@ function checkFilter(queueName: string, filter: JobFilter): Query {
     throw new RangeError(`jobs: ${rule}, got ${show(limit)}`);
   }
   const first = status ?? LISTS[0] as JobList;
-  const start = cursor === undefined ? { list: first, after: undefined } : placeOf(cursor, status);
+  const start = cursor === undefined ? { list: first, after: undefined } : startOf(cursor, status);
   return { queueName, status, functionName, since: sinceMs("jobs", since), limit, start };
 }
 
@@ -130,11 +130,11 @@ export function sinceMs(method: string, since: Instant | undefined): number | un
   return since === undefined ? undefined : instantMs(`${method}: since`, since);
 }
 
-function cursorOf({ list, after = "" }: Place): string {
+function cursorOf({ list, after = "" }: PageStart): string {
   return `${list}.${after}`;
 }
 
-function placeOf(cursor: unknown, status: JobList | undefined): Place {
+function startOf(cursor: unknown, status: JobList | undefined): PageStart {
   const [, name, after] = /^(\w+)\.(.*)$/.exec(String(cursor)) ?? [];
   const list = LISTS.find((each) => each === name && (status ?? each) === each);
   if (typeof cursor === "string" && list) return { list, after: after || undefined };

@@ -15,11 +15,9 @@ export interface Chunk {
   readonly sent: Promise<readonly boolean[]>;
 }
 
-/** Where a job travels. */
-export interface Place {
-  /** With which others. */
+/** A job that was handed in: the chunk that it travels in, and its index there. */
+export interface Submission {
   readonly chunk: Chunk;
-  /** Which of them it is. */
   readonly index: number;
 }
 
@@ -61,7 +59,7 @@ export class Outbox {
   }
 
   /** Takes a job of a long list; returns where it travels. */
-  submitOfList(queueName: string, job: NewJob): Place {
+  submitOfList(queueName: string, job: NewJob): Submission {
     return this.#add(queueName, job, this.#store.listChunk);
   }
 
@@ -71,7 +69,7 @@ export class Outbox {
     await Promise.allSettled(Array.from(this.#underWay, ({ sent }) => sent));
   }
 
-  #add(queueName: string, job: NewJob, limit: number): Place {
+  #add(queueName: string, job: NewJob, limit: number): Submission {
     const chunk = this.#chunkFor(queueName, job.payload.length, limit);
     const index = chunk.jobs.push(job) - 1;
     chunk.bytes += job.payload.length;

@@ -99,7 +99,7 @@ end
  * among the running, ends without a result.
  *
  * Entries are found by rank, so that the cost grows with the logarithm of the list's length; where
- * the given member has gone, its place is found among those of its score.
+ * the given member has gone, its position is found among those of its score.
  */
 const PAGE = READING + String.raw`
 local list, after_score, after = ARGV[2], ARGV[3], ARGV[4]
@@ -129,7 +129,7 @@ local function precedes(a, b)
   return #a < #b
 end
 
--- How many members stand before a place, and 1 if there is one on it.
+-- How many members stand before a position, and 1 if there is one on it.
 local function count_before(score, member)
   local found = call('ZSCORE', key, member)
   if found and tonumber(found) == tonumber(score) then return call('ZRANK', key, member), 1 end

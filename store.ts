@@ -215,7 +215,7 @@ export interface SuspectRule {
 export type FinishListener = (record: Uint8Array | undefined) => void;
 
 /**
- * A place where queues live.
+ * Where queues live.
  *
  * All methods may be called again after a lost reply: no operation takes effect twice. All but
  * `connect` end in a reply or a `QueueConnectionError` within the store's timeout.

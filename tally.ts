@@ -26,7 +26,7 @@ export const LIMITS_MS: readonly number[] = [
 ];
 
 const OUTCOMES: readonly Outcome[] = ["complete", "failed", "aborted", "retried"];
-/** Every count has a place in an array; those of the histograms begin here. */
+/** Every count has an index in an array: that of its name. */
 const NAMES: readonly string[] = [
   ...OUTCOMES,
   "runMs",
@@ -34,13 +34,14 @@ const NAMES: readonly string[] = [
   ...LIMITS_MS.map((limit) => `run${limit}`),
   ...LIMITS_MS.map((limit) => `wait${limit}`),
 ];
-const PLACES: ReadonlyMap<string, number> = new Map(NAMES.map((name, place) => [name, place]));
+const INDEXES: ReadonlyMap<string, number> = new Map(NAMES.map((name, index) => [name, index]));
+/** The indexes of the sums, and where those of the histograms begin. */
 const RUN_MS = OUTCOMES.length;
 const WAIT_MS = RUN_MS + 1;
 const RUN = WAIT_MS + 1;
 const WAIT = RUN + LIMITS_MS.length;
 
-/** Counts by place. */
+/** Counts by index. */
 type Row = Float64Array;
 
 /** Adds up what ends in a worker. */
@@ -80,15 +81,15 @@ function newRow(): Row {
   return new Float64Array(NAMES.length);
 }
 
-function increase(row: Row, place: number, by: number): void {
-  row[place] = (row[place] ?? 0) + by;
+function increase(row: Row, index: number, by: number): void {
+  row[index] = (row[index] ?? 0) + by;
 }
 
 function entriesOf(row: Row): (readonly [name: string, count: number])[] {
-  return NAMES.flatMap((name, place) => row[place] ? [[name, Math.round(row[place])]] : []);
+  return NAMES.flatMap((name, index) => row[index] ? [[name, Math.round(row[index])]] : []);
 }
 
-/** The place of the first limit that is not exceeded. */
+/** The index of the first limit that is not exceeded. */
 function bucketOf(ms: number): number {
   let [low, high] = [0, LIMITS_MS.length - 1];
   while (low < high) {
@@ -154,8 +155,8 @@ function readRow(counts: Counts): ReadCounts<Row> {
   const row = newRow();
   let unreadable = 0;
   for (const [name, count] of counts) {
-    const place = PLACES.get(name);
-    if (place !== undefined && isCount(count, 0)) row[place] = count;
+    const index = INDEXES.get(name);
+    if (index !== undefined && isCount(count, 0)) row[index] = count;
     else unreadable++;
   }
   return { value: row, unreadable };
@@ -163,7 +164,7 @@ function readRow(counts: Counts): ReadCounts<Row> {
 
 function sumOf(rows: readonly Row[]): Row {
   const sum = newRow();
-  for (const row of rows) for (const [place, count] of row.entries()) increase(sum, place, count);
+  for (const row of rows) for (const [index, count] of row.entries()) increase(sum, index, count);
   return sum;
 }
 
