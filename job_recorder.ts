@@ -42,6 +42,8 @@ export interface Ended {
   readonly outcome: JobOutcome;
   /** The encoded end, where the outcome is one. */
   readonly record?: Uint8Array;
+  /** Whether it stands for an end that was too large for the store. */
+  readonly isReplacement?: boolean;
 }
 
 /** Whom the recorder tells. */
@@ -159,7 +161,7 @@ export class JobRecorder implements Disposable {
   #postpone(ended: readonly Ended[], error: unknown): void {
     const [only] = ended;
     const isTooLarge = error instanceof QueueConnectionError && error.tooLarge;
-    if (only && ended.length === 1 && isTooLarge && isEnd(only.outcome) && !isReplaced(only)) {
+    if (only && ended.length === 1 && isTooLarge && isEnd(only.outcome) && !only.isReplacement) {
       this.#postponed.push(this.#replace(only, error));
     } else if (this.#isClosing) {
       log.unrecorded(ended.map(({ run }) => run), error);
@@ -179,7 +181,8 @@ export class JobRecorder implements Disposable {
     const error = new JobExecutionFailed(`The result could not be recorded: ${cause.message}`);
     const outcome = { kind: "failure", error } as const;
     const record = { ...this.#recordOf(run, outcome), a: [], k: {}, cut: true as const };
-    return { run, outcome, record: encodeAnyhow(record, this.#settings.client.serializer) };
+    const encoded = encodeAnyhow(record, this.#settings.client.serializer);
+    return { run, outcome, record: encoded, isReplacement: true };
   }
 
   #recordOf(run: JobRun, outcome: JobEnd): ResultRecord {
@@ -216,10 +219,6 @@ function encodeAnyhow(record: ResultRecord, serializer: Serializer | undefined):
   } catch {
     return encodeResult(record);
   }
-}
-
-function isReplaced({ outcome }: Ended): boolean {
-  return outcome.kind === "failure" && outcome.error instanceof JobExecutionFailed;
 }
 
 function isEnd(outcome: JobOutcome): outcome is JobEnd {

@@ -388,6 +388,19 @@ describe("A result that is too large for the server", () => {
     await running[Symbol.asyncDispose]();
     assert.equal(worker.jobsOngoing, 0);
   });
+
+  it("becomes one also where it is that of a job which is out of tries", async () => {
+    await using server = await startRedis({ args: ["--proto-max-bulk-len", "1mb"] });
+    await using arq = await createPool(server.url);
+    const big = () => {
+      throw new Retry({ cause: new Error("x".repeat(3e6)) });
+    };
+    await using _worker = start(new Worker({ connection: arq, functions: { big }, maxTries: 1 }));
+    await assert.rejects(arq.call("big", [], { timeout: 5_000 }), {
+      name: "JobExecutionFailed",
+      message: /^The result could not be recorded: Redis at \S+: a value is larger/,
+    });
+  });
 });
 
 describe("A client that was handed in and gives up reconnecting", () => {
