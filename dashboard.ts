@@ -22,7 +22,13 @@ import { act, type Action, ACTIONS, type Done, noticeOf } from "./dashboard_acti
 import { type Content, html } from "./dashboard_html.ts";
 import { jobPage, noJobPage } from "./dashboard_job.ts";
 import { jobsPage, listJobs, readJobsQuery, sinceOf } from "./dashboard_jobs.ts";
-import { link, type Page, type PageContext, type PageName } from "./dashboard_layout.ts";
+import {
+  type AssetName,
+  link,
+  type Page,
+  type PageContext,
+  type PageName,
+} from "./dashboard_layout.ts";
 import { LiveStats, type Look } from "./dashboard_live.ts";
 import { minutesPage, overviewFragments, overviewPage } from "./dashboard_overview.ts";
 import {
@@ -83,6 +89,8 @@ export type DashboardHandler = (request: Request, info?: unknown) => Promise<Res
 const OPTION_KEYS = ["basePath", "readOnly", "authorize"] as const satisfies readonly (
   keyof DashboardOptions
 )[];
+/** What may stand behind the path that the dashboard is mounted under. */
+type Name = PageName | AssetName | "live";
 const PAGES: ReadonlySet<string> = new Set<PageName>([
   "",
   "minutes",
@@ -192,20 +200,20 @@ class Dashboard {
     if (name === "live") {
       return request.method === "GET" ? this.#stream(queueName) : notAllowed();
     }
-    if (isGet) return await this.#page(request, url, name as PageName, queueName);
-    const actions = Object.hasOwn(ACTIONS, name) ? ACTIONS[name as keyof typeof ACTIONS] : {};
-    if (request.method !== "POST" || Object.keys(actions).length === 0) return notAllowed();
-    return await this.#change(request, url, name as PageName, actions, queueName);
+    if (isGet) return await this.#page(request, url, name, queueName);
+    const actions = ACTIONS[name];
+    if (request.method !== "POST" || !actions) return notAllowed();
+    return await this.#change(request, url, name, actions, queueName);
   }
 
   /**
    * The name below the path it is mounted under; also where a router has taken that off. Under a
    * path such as `/jobs` the path alone is taken for the page of that name, which it may be.
    */
-  #nameIn(pathname: string): string | undefined {
+  #nameIn(pathname: string): Name | undefined {
     const isBelow = pathname.startsWith(`${this.#basePath}/`);
-    const own = isBelow ? pathname.slice(this.#basePath.length) : pathname;
-    if (isName(own.slice(1))) return own.slice(1);
+    const name = (isBelow ? pathname.slice(this.#basePath.length) : pathname).slice(1);
+    if (isName(name)) return name;
     return pathname === this.#basePath ? "" : undefined;
   }
 
@@ -348,7 +356,7 @@ class Dashboard {
   }
 }
 
-function isName(text: string): boolean {
+function isName(text: string): text is Name {
   return PAGES.has(text) || text === "live" || isAsset(text);
 }
 

@@ -58,8 +58,8 @@ type Notice = keyof typeof NOTICES;
 /** Does one thing. */
 export type Action = (arq: Steering, target: Target) => Promise<Done>;
 
-/** What can be done on a queue, on the list of failures, and on a job, by the names of the buttons. */
-export const ACTIONS: Readonly<Record<"" | "jobs" | "job", Readonly<Record<string, Action>>>> = {
+/** What can be done on the pages of a queue, of the list of failures and of a job, by the names of the buttons. */
+export const ACTIONS: Readonly<Record<string, Readonly<Record<string, Action>>>> = {
   "": {
     pause: async (arq, { queueName }) => {
       await arq.pause(queueName);
