@@ -8,7 +8,7 @@ import { reportFailure } from "./cli_log.ts";
 import { JOB_EXIT_CODES, LOOK_EXIT_CODES, type Operation, operation } from "./cli_operations.ts";
 import { readDuration, readInstant, readSince } from "./cli_quantities.ts";
 import { noSuchJob, wholeText } from "./cli_jobs.ts";
-import type { EnqueueOptions, RetryProgress } from "./client.ts";
+import type { EnqueueOptions, RetryJobsOptions, RetryProgress } from "./client.ts";
 import { displayText } from "./display.ts";
 import { DeserializationError, JobStateError, SerializationError } from "./errors.ts";
 import { newJobId } from "./job_ids.ts";
@@ -161,10 +161,7 @@ export const RETRY: Command = operation(
     }),
 );
 
-interface Retrying {
-  readonly functionName: string | undefined;
-  readonly since: Date | undefined;
-}
+type Retrying = Pick<RetryJobsOptions, "functionName" | "since">;
 
 function readRetrying(
   args: Arguments,

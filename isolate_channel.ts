@@ -13,7 +13,7 @@ import process from "node:process";
 import { crc32 } from "node:zlib";
 import { isPlainObject } from "./error_fields.ts";
 import { SerializationError } from "./errors.ts";
-import type { JobLogger } from "./functions.ts";
+import type { JobLogger, JobMeta } from "./functions.ts";
 import { deserialize, serialize } from "./serializer.ts";
 
 /** What a process is told. */
@@ -29,12 +29,7 @@ export type Order =
   | { readonly kind: "abort"; readonly reason: Error };
 
 /** What the function's context says of the job beside its record. */
-export interface JobFacts {
-  readonly jobId: string;
-  readonly jobTry: number;
-  readonly score: number;
-  readonly queueName: string;
-}
+export type JobFacts = Pick<JobMeta, "jobId" | "jobTry" | "score" | "queueName">;
 
 /** How a function has ended: a record as `encodeResult` writes it, or its wish to run again. */
 export type End =

@@ -6,7 +6,13 @@
  * function's name follows after a colon.
  * @module
  */
-import type { FunctionTotals, Histogram, Outcomes, Percentiles } from "./inspection.ts";
+import type {
+  FunctionTotals,
+  Histogram,
+  MinuteStats,
+  Outcomes,
+  Percentiles,
+} from "./inspection.ts";
 import type { Counts } from "./store_inspection.ts";
 import { isCount } from "./validation.ts";
 
@@ -106,11 +112,8 @@ export interface ReadCounts<T> {
   readonly unreadable: number;
 }
 
-/** What ended in one minute. */
-export interface MinuteCounts extends Outcomes {
-  readonly runTime: Percentiles | null;
-  readonly waitTime: Percentiles | null;
-}
+/** What ended in one minute, whichever it was. */
+export type MinuteCounts = Omit<MinuteStats, "at">;
 
 /** Reads the counts of several minutes; and what they are in all. */
 export function readMinutes(

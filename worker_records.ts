@@ -2,41 +2,25 @@
  * What workers report of themselves, as it is kept: JSON with times in epoch milliseconds.
  * @module
  */
-import type { CronView, WorkerView } from "./inspection.ts";
+import type { CronView, RunningJob, WorkerView } from "./inspection.ts";
 
-/** A worker's record. */
-export interface WorkerRecord {
-  readonly hostname: string | null;
-  readonly pid: number;
-  readonly runtime: string;
-  readonly functions: readonly string[];
-  readonly maxJobs: number;
-  readonly jobsOngoing: number;
+/** A worker's record; its id and its queue are known by where it is kept. */
+export interface WorkerRecord
+  extends Omit<WorkerView, "workerId" | "queueName" | "running" | "startedAt" | "seenAt"> {
   readonly running: readonly RunningRecord[];
-  readonly jobsComplete: number;
-  readonly jobsFailed: number;
-  readonly jobsRetried: number;
-  readonly memoryBytes: number;
   readonly startedAt: number;
   readonly seenAt: number;
   readonly cronJobs: readonly CronRecord[];
 }
 
 /** A job that a worker runs. */
-export interface RunningRecord {
-  readonly jobId: string;
-  readonly functionName: string;
+export interface RunningRecord extends Omit<RunningJob, "startedAt"> {
   readonly startedAt: number;
-  readonly jobTry: number;
 }
 
 /** A cron job of a worker. */
-export interface CronRecord {
-  readonly name: string;
-  readonly pattern: string;
-  readonly timezone: string;
+export interface CronRecord extends Omit<CronView, "queueName" | "next"> {
   readonly next: readonly number[];
-  readonly unique: boolean;
 }
 
 /** A worker's record as it is shown. */
