@@ -49,8 +49,9 @@ export async function connect(args: Arguments, signal: AbortSignal): Promise<Con
   const prefix = args.value("prefix");
   const named = args.value("queue");
   if (module === undefined) {
-    checkQueues(connection ?? DEFAULT_CONNECTION, prefix, named);
-    const isNew = isNewFile(openStore(connection ?? DEFAULT_CONNECTION, prefix));
+    const store = openStore(connection ?? DEFAULT_CONNECTION, prefix);
+    checkQueues(store, named);
+    const isNew = isNewFile(store);
     const arq = await createPool(connection, { prefix, signal });
     if (isNew) tellOfNewFile(arq);
     return connectedOn(arq, named);
@@ -66,7 +67,7 @@ function tellOfNewFile({ store }: ArqClient): void {
   logger.warn("there was no {file}: it has been made", { event: "store", file: store.address });
 }
 
-function isNewFile({ address }: Pick<Store, "address">): boolean {
+function isNewFile({ address }: Store): boolean {
   const [, path = MEMORY] = /^sqlite:(.*)$/s.exec(address) ?? [];
   return path !== MEMORY && !existsSync(path);
 }
@@ -136,8 +137,7 @@ function checkUrl(option: string, url: string): void {
 }
 
 /** The default queue's name follows from the prefix, and may be as wrong as one that was given. */
-function checkQueues(url: string, prefix?: string, named?: string): void {
-  const store = openStore(url, prefix);
+function checkQueues(store: Store, named: string | undefined): void {
   for (const name of [`${store.prefix}queue`, ...named === undefined ? [] : [named]]) {
     try {
       store.checkQueueName(name);

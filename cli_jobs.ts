@@ -96,7 +96,8 @@ async function listJobs(
   limit: number,
 ): Promise<void> {
   const shown: JobView[] = [];
-  let [left, cursor]: [number, string | undefined] = [limit, undefined];
+  let left = limit;
+  let cursor: string | undefined;
   do {
     stop.throwIfAborted();
     const page = await arq.jobs({ ...filter, queueName, cursor, limit: Math.min(left, PAGE) });

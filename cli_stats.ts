@@ -134,7 +134,11 @@ const QUEUE_COLUMNS: readonly Column<QueueStats>[] = [
     colour: ({ paused }) => paused ? "yellow" : undefined,
   },
   { head: "due", isNumber: true, text: ({ due }) => countText(due) },
-  { head: "oldest", isNumber: true, text: ({ oldestDueMs }) => orNothing(oldestDueMs) },
+  {
+    head: "oldest",
+    isNumber: true,
+    text: ({ oldestDueMs }) => oldestDueMs === null ? NOTHING : durationText(oldestDueMs),
+  },
   { head: "running", isNumber: true, text: ({ inProgress }) => countText(inProgress) },
   { head: "deferred", isNumber: true, text: ({ deferred }) => countText(deferred) },
   { head: "complete", isNumber: true, text: (stats) => sumOf(stats, "complete") },
@@ -155,10 +159,6 @@ function sumOf({ minutes }: QueueStats, what: "complete" | "failed"): string {
 function percentilesText(percentiles: Percentiles | null): string {
   if (percentiles === null) return NOTHING;
   return `${durationText(percentiles.p50Ms)}/${durationText(percentiles.p99Ms)}`;
-}
-
-function orNothing(ms: number | null): string {
-  return ms === null ? NOTHING : durationText(ms);
 }
 
 type FunctionRow = FunctionTotals & { readonly queueName: string };

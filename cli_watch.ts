@@ -99,7 +99,7 @@ class WorkerThread {
   /** Resolves to true when its modules are loaded and its settings are sound, or to false at its end. */
   readonly loaded: Promise<boolean>;
   readonly #thread: Thread;
-  #isAwaitedToEnd = false;
+  #isStopping = false;
   #isRunning = false;
 
   constructor({ entry, data }: ReloadOptions) {
@@ -123,14 +123,14 @@ class WorkerThread {
     this.#tell({ kind: "start" });
     void this.exited.then((code) => { // which it may have done since it was loaded
       this.#isRunning = false;
-      if (this.#isAwaitedToEnd) return;
+      if (this.#isStopping) return;
       const text = "the worker has ended with exit code {code}, waiting for the next change";
       logger.warn(text, { event: "reload", code });
     });
   }
 
   stop(reason: string): void {
-    this.#isAwaitedToEnd = true;
+    this.#isStopping = true;
     this.#tell({ kind: "stop", reason });
   }
 

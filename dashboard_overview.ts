@@ -288,7 +288,7 @@ function minuteTable(minutes: readonly MinuteStats[]): Html {
   const rows = minutes.toReversed().map((minute) =>
     html`<tr><th scope="row">${hourAndMinute(minute)}</th>${
       [minute.complete, minute.failed, minute.aborted, minute.retried].map((n) =>
-        number(countText(n))
+        numberCell(countText(n))
       )
     }${percentileCells(minute.waitTime)}${percentileCells(minute.runTime)}</tr>`
   );
@@ -297,11 +297,11 @@ function minuteTable(minutes: readonly MinuteStats[]): Html {
 
 function percentileCells(percentiles: Percentiles | null): Content {
   return percentiles
-    ? [number(durationText(percentiles.p50Ms)), number(durationText(percentiles.p99Ms))]
-    : [number("–"), number("–")];
+    ? [numberCell(durationText(percentiles.p50Ms)), numberCell(durationText(percentiles.p99Ms))]
+    : [numberCell("–"), numberCell("–")];
 }
 
-function number(text: string): Html {
+function numberCell(text: string): Html {
   return html`<td class="number">${text}</td>`;
 }
 
@@ -336,12 +336,12 @@ function functionRow(context: PageContext, totals: FunctionTotals): Html {
   return html`<tr><th scope="row"><a href="${jobs}"><code>${
     displayText(functionName, 80)
   }</code></a></th>
-${number(countText(complete))}
+${numberCell(countText(complete))}
 <td class="number">${
     failed === 0 ? "0" : html`<a class="bad" href="${failures}">${countText(failed)}</a>`
   }</td>
 <td class="number wide">${countText(aborted)}</td><td class="number wide">${countText(retried)}</td>
-${number(mean(runTime))}<td class="number wide">${mean(waitTime)}</td></tr>`;
+${numberCell(mean(runTime))}<td class="number wide">${mean(waitTime)}</td></tr>`;
 }
 
 function mean({ count, sumMs }: Histogram): string {

@@ -143,9 +143,10 @@ function valueProblems(options: IsolateOptions): string[] {
   check("runtimeArgs", "a list of texts", isTexts);
   check("permissions", "an object such as { net: false }", isOptions);
   const { runtimeArgs, permissions } = options;
-  const given = isTexts(runtimeArgs) && runtimeArgs.find((arg) => PERMISSION_ARGUMENT.test(arg));
-  if (given) {
-    problems.push(`isolate.runtimeArgs must not have "${given}": use isolate.permissions`);
+  const forbidden = isTexts(runtimeArgs) &&
+    runtimeArgs.find((arg) => PERMISSION_ARGUMENT.test(arg));
+  if (forbidden) {
+    problems.push(`isolate.runtimeArgs must not have "${forbidden}": use isolate.permissions`);
   }
   return isOptions(permissions) ? [...problems, ...permissionProblems(permissions)] : problems;
 }

@@ -55,7 +55,8 @@ export function distanceText(at: Date, now: Date): string {
 
 /** `48.3 MiB`. */
 export function memoryText(bytes: number): string {
-  const power = bytes < 1 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), 4);
+  const last = MEMORY_UNITS.length - 1;
+  const power = bytes < 1 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), last);
   return `${Number((bytes / 1_024 ** power).toFixed(1))} ${MEMORY_UNITS[power]}`;
 }
 

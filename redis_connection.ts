@@ -290,7 +290,7 @@ export class RedisConnection {
     const onAbort = () => reject(signal?.reason);
     const over = new AbortController();
     try {
-      if (this.#closed) throw new NoReplyError();
+      if (this.#closed) throw new Error("it was closed");
       signal?.addEventListener("abort", onAbort, { once: true });
       await Promise.race([checkTls(this.#target, over.signal), silence]);
       await this.#connectClient(silence);
@@ -302,7 +302,7 @@ export class RedisConnection {
   }
 
   async #connectClient(silence: Promise<never>): Promise<void> {
-    if (this.#closed) throw new NoReplyError();
+    if (this.#closed) throw new Error("it was closed");
     const client = this.#makeClient();
     this.#client = client;
     this.#lastError = undefined;

@@ -85,7 +85,7 @@ export class TestStore extends SqliteStore {
 
   /** When the next job is due; Infinity if there is none. */
   async nextDueAt(queueName: string): Promise<number> {
-    const request = { holder: "", limit: 0, leaseMs: 1 };
+    const request = { holder: "", limit: 0, leaseMs: 1 }; // takes nothing, and tells
     const { now, nextDueMs = Infinity } = await super.claim(queueName, request);
     return now + nextDueMs;
   }
