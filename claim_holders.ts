@@ -15,7 +15,7 @@ export class ClaimHolders {
   /** Of the claims that it makes itself. */
   readonly own: string = crypto.randomUUID().slice(-12);
   readonly #settings: ResolvedSettings;
-  readonly #unsure: Set<string> = new Set();
+  readonly #doubted: Set<string> = new Set();
   #wakeUps = 0;
   #ofWakeUp = "";
 
@@ -30,8 +30,8 @@ export class ClaimHolders {
   }
 
   /** Whether jobs may be held that the worker has never heard of. */
-  get areUnsure(): boolean {
-    return this.#unsure.size > 0;
+  get anyDoubted(): boolean {
+    return this.#doubted.size > 0;
   }
 
   /**
@@ -42,9 +42,9 @@ export class ClaimHolders {
     return this.#ofWakeUp = `${this.own}-${++this.#wakeUps}`;
   }
 
-  /** Notes that the reply to a claim may have been lost. */
+  /** Notes that the reply to a claim of this holder may have been lost. */
   doubt(holder: string): void {
-    this.#unsure.add(holder);
+    this.#doubted.add(holder);
   }
 
   /**
@@ -58,11 +58,11 @@ export class ClaimHolders {
   ): Promise<void> {
     const { queueName, pollDelayMs, client: { store } } = this.#settings;
     try {
-      for (const holder of this.#unsure) {
+      for (const holder of this.#doubted) {
         // Its claim may still wait in the server, behind a connection that is lost to us only.
         if (holder !== this.own) await disarm(holder);
         await store.releaseUnknown(queueName, holder, known);
-        this.#unsure.delete(holder);
+        this.#doubted.delete(holder);
       }
     } catch (error) {
       log.storeFailed("release lost claims", error);

@@ -60,14 +60,16 @@ export class JobLoop implements Executor, Counters, Sleeper {
   /** Called for each job that fails for good. */
   readonly onFailure: ((jobId: string, error: unknown) => void) | undefined;
   readonly #store: Store;
+  readonly #queue: QueueOutlook;
   readonly #holders: ClaimHolders;
   readonly #jobs: HeldJobs;
-  readonly #done = Promise.withResolvers<void>();
-  readonly #stopped = new AbortController();
   readonly #recorder: JobRecorder;
   readonly #reporter: ProgressReporter;
   #listener: WakeListener | undefined;
-  readonly #queue: QueueOutlook;
+  /** Resolves when there is nothing left to do, or no time for it. */
+  readonly #done = Promise.withResolvers<void>();
+  /** Aborts after that, so that nothing pauses any more. */
+  readonly #ended = new AbortController();
   #phase: Phase = "running";
   #failure: QueueConnectionError | undefined;
   #started = 0;
@@ -92,6 +94,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.state = state;
     this.onFailure = onFailure;
     this.#store = settings.client.store;
+    this.#queue = new QueueOutlook(settings.pollDelayMs, () => this.#turn());
     this.#holders = new ClaimHolders(settings);
     this.#jobs = new HeldJobs(settings, () => this.#fill());
     this.#recorder = new JobRecorder(settings, {
@@ -99,7 +102,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
       onProgress: () => this.#onRecorded(),
     });
     this.#reporter = new ProgressReporter(settings);
-    this.#queue = new QueueOutlook(settings.pollDelayMs, () => this.#turn());
   }
 
   /** The jobs that are running, the longest first. */
@@ -156,11 +158,11 @@ export class JobLoop implements Executor, Counters, Sleeper {
       clearInterval(ticks);
       clearInterval(renewals);
       this.#queue[Symbol.dispose]();
-      this.#stopped.abort();
+      this.#ended.abort();
     }
     listener[Symbol.dispose]();
     if (this.#wakeUpClaim !== "none") this.#holders.doubt(this.#holders.ofWakeUp);
-    if (this.#holders.areUnsure && !this.#failure) await this.#releaseUnknown();
+    if (this.#holders.anyDoubted && !this.#failure) await this.#releaseUnknown();
     if (this.#failure) throw this.#failure;
   }
 
@@ -286,7 +288,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   #turn(): void {
     this.#jobs.renewIfLate();
     this.#recorder.flush();
-    if (this.#holders.areUnsure && !this.#isAsking && this.#phase === "running") {
+    if (this.#holders.anyDoubted && !this.#isAsking && this.#phase === "running") {
       void this.#releaseUnknown();
     }
     if (this.#shouldClaim()) {
@@ -320,7 +322,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
 
   /** Whether there may be work, and nothing is in the way of asking for it. */
   #shouldClaim(): boolean {
-    return this.#phase === "running" && this.#queue.mayHaveWork && !this.#holders.areUnsure &&
+    return this.#phase === "running" && this.#queue.mayHaveWork && !this.#holders.anyDoubted &&
       !this.#isAsking;
   }
 
@@ -415,10 +417,6 @@ export class JobLoop implements Executor, Counters, Sleeper {
       await callHook("onJobEnd", () => run.untilAbandoned(within(run.telemetry, end)));
     }
     if (this.#reporter.isTelling(run)) await this.#reporter.settle(run);
-    this.#end(ended);
-  }
-
-  #end(ended: Ended): void {
     this.#settle(ended);
     if (this.#jobs.waiting > 0) this.#fill();
     this.#turnSoon();
@@ -457,7 +455,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
   async #releaseUnknown(): Promise<void> {
     this.#isAsking = true;
     const disarm = (holder: string) => this.#listener?.disarm(holder);
-    await this.#holders.releaseUnknown(this.#jobs.claims, disarm, this.#stopped.signal);
+    await this.#holders.releaseUnknown(this.#jobs.claims, disarm, this.#ended.signal);
     this.#isAsking = false;
     this.#askForTurn();
   }

@@ -75,7 +75,7 @@ export class ProgressReporter implements Disposable {
     this.#underWay = new Map(this.#waiting);
     this.#waiting.clear();
     const reports = [...this.#underWay].flatMap((entry) => this.#encode(...entry));
-    this.#sending = this.#report(reports).then(() => {
+    this.#sending = this.#deliver(reports).then(() => {
       this.#sending = undefined;
       this.#underWay = new Map();
       if (this.#waiting.size > 0) this.#schedule();
@@ -83,7 +83,7 @@ export class ProgressReporter implements Disposable {
     return this.#sending;
   }
 
-  async #report(reports: readonly NewProgress[]): Promise<void> {
+  async #deliver(reports: readonly NewProgress[]): Promise<void> {
     const { queueName, leaseMs, client: { store } } = this.#settings;
     try {
       if (reports.length > 0) await store.report(queueName, reports, leaseMs);

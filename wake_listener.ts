@@ -41,8 +41,8 @@ export class WakeListener implements Disposable {
     const { signal } = this.#ended;
     while (!signal.aborted) {
       try {
-        if (!this.#sleeper.isIdle()) await this.#idle();
-        else await this.#wait();
+        if (this.#sleeper.isIdle()) await this.#wait();
+        else await this.#untilNotified();
       } catch (error) {
         if (signal.aborted) return;
         log.storeFailed("wait to be woken", error);
@@ -85,7 +85,7 @@ export class WakeListener implements Disposable {
     if (reply === true) await this.#sleeper.onWake();
   }
 
-  #idle(): Promise<void> {
+  #untilNotified(): Promise<void> {
     return new Promise((resolve) => this.#resume = resolve);
   }
 }

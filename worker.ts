@@ -71,6 +71,7 @@ const NO_JOBS: Readonly<Counters> = { jobsComplete: 0, jobsFailed: 0, jobsRetrie
 export class Worker<State extends object = object> implements AsyncDisposable {
   readonly #settings: ResolvedSettings;
   #loop: JobLoop | undefined;
+  /** What was counted in the runs before. */
   #past: Readonly<Counters> = NO_JOBS;
   #stop: AbortController = new AbortController();
   #running: Promise<void> | undefined;
@@ -239,6 +240,7 @@ export class Worker<State extends object = object> implements AsyncDisposable {
   }
 
   async #work(settings: ResolvedSettings, loop: JobLoop, stop: AbortSignal): Promise<void> {
+    if (stop.aborted) return;
     const health = new HealthRecorder(settings);
     const cron = new CronScheduler(settings);
     const reporter = new WorkerReporter(settings, loop, cron);
@@ -247,7 +249,6 @@ export class Worker<State extends object = object> implements AsyncDisposable {
         reporter.tick(now),
         ...(stop.aborted ? [] : [health.tick(loop, now), cron.tick(now)]),
       ]);
-    if (stop.aborted) return;
     // Before the first claim: a burst finds what is to run at the start.
     await keepHouse(await readTime(settings, stop));
     const housekeeping = setInterval(() => {
@@ -266,7 +267,8 @@ export class Worker<State extends object = object> implements AsyncDisposable {
     } finally {
       clearInterval(housekeeping);
       stop.removeEventListener("abort", onStop);
-      this.#past = this.#total();
+      const { jobsComplete, jobsFailed, jobsRetried } = this;
+      this.#past = { jobsComplete, jobsFailed, jobsRetried };
       this.#loop = undefined;
       await atMost(FAREWELL_MS, Promise.all([health.remove(), reporter.end()]));
     }
@@ -274,11 +276,6 @@ export class Worker<State extends object = object> implements AsyncDisposable {
 
   #count(name: keyof Counters): number {
     return this.#past[name] + (this.#loop?.[name] ?? 0);
-  }
-
-  #total(): Counters {
-    const { jobsComplete, jobsFailed, jobsRetried } = this;
-    return { jobsComplete, jobsFailed, jobsRetried };
   }
 }
 

@@ -211,7 +211,8 @@ export const log = {
 
 function errorText(error: unknown): string {
   try {
-    const { cause } = error instanceof JobExecutionFailed ? error : {}; // Of the last try, it may be.
+    // Of a job that is out of tries: why it asked for another.
+    const { cause } = error instanceof JobExecutionFailed ? error : {};
     return cause === undefined ? nameOf(error) : `${nameOf(error)}, ${nameOf(cause)}`;
   } catch {
     return "an error that cannot be shown"; // A getter or a proxy of somebody else's object threw.
