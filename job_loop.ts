@@ -217,13 +217,14 @@ export class JobLoop implements Executor, Counters, Sleeper {
     };
   }
 
-  onClaimed(reply: ClaimReply | undefined | null): void {
+  /** What came of such a wake-up's claim. */
+  onClaimed(reply: ClaimReply | "none" | "unknown"): void {
     this.#claimed--;
     if (this.#wakeUpClaim === "armed") this.#wakeUpClaim = "none";
-    if (reply === null) {
+    if (reply === "unknown") {
       this.#holders.doubt(this.#holders.ofWakeUp);
       this.#askForTurn();
-    } else if (reply) {
+    } else if (reply !== "none") {
       this.#queue.noteReply(reply);
       this.#onClaims(reply);
       // The wake-up may have been for a job that is due when we have left.

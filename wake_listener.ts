@@ -12,8 +12,8 @@ export interface Sleeper {
   isIdle(): boolean;
   /** What a wake-up is to claim at once, if anything; answered by `onClaimed`. */
   prepareClaim(): ClaimRequest | undefined;
-  /** Called with the reply to a prepared claim; undefined if none was made, null if nobody knows. */
-  onClaimed(reply: ClaimReply | undefined | null): void;
+  /** Called with the reply to a prepared claim, or whether none was made, or nobody knows. */
+  onClaimed(reply: ClaimReply | "none" | "unknown"): void;
   /** Called at a wake-up that claimed nothing. */
   onWake(): void | Promise<void>;
   /** Called when wake-ups may have been missed. */
@@ -77,11 +77,11 @@ export class WakeListener implements Disposable {
     try {
       reply = await this.#line.wait(request);
     } catch (error) {
-      if (request && !signal.aborted) this.#sleeper.onClaimed(null);
+      if (request && !signal.aborted) this.#sleeper.onClaimed("unknown");
       throw error;
     }
     if (signal.aborted) return;
-    if (request) this.#sleeper.onClaimed(typeof reply === "object" ? reply : undefined);
+    if (request) this.#sleeper.onClaimed(typeof reply === "object" ? reply : "none");
     if (reply === true) await this.#sleeper.onWake();
   }
 

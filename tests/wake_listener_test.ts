@@ -59,7 +59,7 @@ class FakeSleeper implements Sleeper {
   gaps = 0;
   request: ClaimRequest | undefined = { holder: "me", limit: 1, leaseMs: 1_000 };
   /** What it was told of its claims. */
-  readonly claimed: (ClaimReply | undefined | null)[] = [];
+  readonly claimed: (ClaimReply | "none" | "unknown")[] = [];
 
   isIdle(): boolean {
     return this.idle;
@@ -73,7 +73,7 @@ class FakeSleeper implements Sleeper {
     this.gaps++;
   }
 
-  onClaimed(reply: ClaimReply | undefined | null): void {
+  onClaimed(reply: ClaimReply | "none" | "unknown"): void {
     this.claimed.push(reply);
   }
 }
@@ -167,9 +167,9 @@ describe("A wake listener", () => {
     await line.end(reply);
     assert.deepEqual([sleeper.claimed, sleeper.wakeUps], [[reply], 0]);
     await line.end(true);
-    assert.deepEqual([sleeper.claimed, sleeper.wakeUps], [[reply, undefined], 1]);
+    assert.deepEqual([sleeper.claimed, sleeper.wakeUps], [[reply, "none"], 1]);
     await line.fail();
-    assert.deepEqual(sleeper.claimed, [reply, undefined, null]);
+    assert.deepEqual(sleeper.claimed, [reply, "none", "unknown"]);
   });
 
   it("claims nothing where the line cannot, or the worker does not want to", async () => {
