@@ -469,7 +469,8 @@ describe("A worker whose reply was lost", () => {
     await using arq = await createPool(server.url);
     const ended: string[] = [];
     const twice = ({ jobTry }: JobContext) => {
-      if (jobTry === 1) throw new Retry({ defer: 10 });
+      // Long enough for what is sent again to come before the next claim.
+      if (jobTry === 1) throw new Retry({ defer: 500 });
       return "done";
     };
     const worker = new Worker({
