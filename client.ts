@@ -12,7 +12,7 @@ import {
   type OptionsSpec,
 } from "./enqueue_options.ts";
 import { QueueConnectionError, SerializationError } from "./errors.ts";
-import { checkWaiting, restDeadlines, unwrap, waitForResult } from "./job_results.ts";
+import { checkWaiting, dropIdleTimer, unwrap, waitForResult } from "./job_results.ts";
 import { newJobId } from "./job_ids.ts";
 import { checkRequest, type JobOf, type JobRequest } from "./job_requests.ts";
 import { Job } from "./jobs.ts";
@@ -319,7 +319,7 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
   async close(): Promise<void> {
     await this.#outbox.drain();
     await this.store.close();
-    restDeadlines();
+    dropIdleTimer();
   }
 
   /** Closes the connections, for `await using`. */

@@ -24,7 +24,7 @@ const PAGE_SIZE = 50;
 /** A search goes through so many pages of this size; then it asks whether to go on. */
 const SEARCH_PAGES = 5;
 const SEARCH_PAGE_SIZE = 200;
-const SINCE: readonly (readonly [string, string, number])[] = [
+const SINCE: readonly (readonly [key: string, label: string, ms: number])[] = [
   ["5m", "the last 5 minutes", 300_000],
   ["1h", "the last hour", 3_600_000],
   ["1d", "the last day", 86_400_000],

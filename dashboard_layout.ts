@@ -48,7 +48,7 @@ export interface Page {
   readonly status?: number;
 }
 
-const SECTIONS: readonly (readonly [PageName, string])[] = [
+const SECTIONS: readonly (readonly [name: PageName, label: string])[] = [
   ["", "Overview"],
   ["jobs", "Jobs"],
   ["workers", "Workers"],

@@ -34,7 +34,7 @@ export class Deadlines {
   }
 
   /** Leaves no timer behind if nothing waits; until then it is not set anew for each deadline. */
-  rest(): void {
+  dropIdleTimer(): void {
     if (this.#waiting.size > 0) return;
     clearTimeout(this.#timer);
     this.#timerAt = Infinity;
@@ -43,7 +43,7 @@ export class Deadlines {
   /** Forgets all deadlines and leaves no timer behind. */
   clear(): void {
     this.#waiting.clear();
-    this.rest();
+    this.dropIdleTimer();
   }
 
   #arm(at: number): void {

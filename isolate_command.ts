@@ -85,7 +85,7 @@ export function isCompiled(): boolean {
 /** The permission that this program lacks to start processes, as a flag of Deno. */
 export function missingFlag(): string | undefined {
   const path = process.execPath;
-  return isGranted("run", path) ? undefined : `--allow-run=${path}`;
+  return isFullyGranted("run", path) ? undefined : `--allow-run=${path}`;
 }
 
 /** What the option `permissions` names and Deno does not know, with its reason. */
@@ -95,7 +95,7 @@ export function unknownTargets({ permissions }: IsolateSettings): string[] {
     if (wish === undefined || typeof wish === "boolean") return [];
     return wish.flatMap((target) => {
       try {
-        isGranted(kind, target);
+        isFullyGranted(kind, target);
         return [];
       } catch (error) {
         const rule = `must name what --allow-${kind} takes, got "${target}"`;
@@ -109,8 +109,8 @@ export function unknownTargets({ permissions }: IsolateSettings): string[] {
 export function excessFlags({ permissions }: IsolateSettings): string[] {
   return PERMISSIONS.flatMap((kind) => {
     const wish = permissions[kind] ?? false;
-    if (wish === true) return isGranted(kind) ? [] : [`--allow-${kind}`];
-    const targets = wish === false ? [] : wish.filter((target) => !isGranted(kind, target));
+    if (wish === true) return isFullyGranted(kind) ? [] : [`--allow-${kind}`];
+    const targets = wish === false ? [] : wish.filter((target) => !isFullyGranted(kind, target));
     return targets.map((target) => flagToGrant(kind, target));
   });
 }
@@ -142,7 +142,7 @@ export function commandFor(specifier: string, settings: IsolateSettings, mark: s
   return {
     path: process.execPath,
     args,
-    mayYield: isGranted("sys", "setPriority"),
+    mayYield: isFullyGranted("sys", "setPriority"),
     advice: deno ? CONFIG_ADVICE : "",
   };
 }
@@ -192,7 +192,7 @@ function projectOf(folder: string): string {
 
 function findUpwards(folder: string): string | undefined {
   const found = CONFIGURATIONS.map((name) => join(folder, name)).find((path) =>
-    isGranted("read", path) && existsSync(path)
+    isFullyGranted("read", path) && existsSync(path)
   );
   const parent = dirname(folder);
   return found ?? (parent === folder ? undefined : findUpwards(parent));
@@ -203,9 +203,9 @@ function permissionFlags(module: string, { permissions }: IsolateSettings): stri
     read: [...foldersOf([module, import.meta.url]), process.cwd()].filter(isNameable),
   };
   const flags = PERMISSIONS.map((kind) => {
-    const wish = permissions[kind] ?? (isGranted(kind) || (known[kind] ?? []));
+    const wish = permissions[kind] ?? (isFullyGranted(kind) || (known[kind] ?? []));
     if (typeof wish === "boolean") return flagFor(kind, wish, []);
-    return flagFor(kind, false, wish.filter((target) => isGranted(kind, target)));
+    return flagFor(kind, false, wish.filter((target) => isFullyGranted(kind, target)));
   });
   return [...flags, importFlag(module)].filter((flag) => flag !== undefined);
 }
@@ -216,8 +216,8 @@ function importFlag(module: string): string | undefined {
     const { protocol, hostname, port } = new URL(url);
     return `${hostname}:${port || (protocol === "http:" ? 80 : 443)}`;
   });
-  const hosts = [...own, ...CODE_HOSTS].filter((host) => isGranted("import", host));
-  return flagFor("import", isGranted("import"), [...new Set(hosts)]) ?? "--deny-import";
+  const hosts = [...own, ...CODE_HOSTS].filter((host) => isFullyGranted("import", host));
+  return flagFor("import", isFullyGranted("import"), [...new Set(hosts)]) ?? "--deny-import";
 }
 
 function flagFor(kind: Kind, all: boolean, targets: readonly string[]): string | undefined {
@@ -236,10 +236,10 @@ function isNameable(path: string): boolean {
 }
 
 /** Whether a permission is there without exceptions; asking never prompts. Everything is, but in Deno. */
-function isGranted(kind: Kind, target?: string): boolean {
+function isFullyGranted(kind: Kind, target?: string): boolean {
   const deno = denoApi();
   if (!deno) return true;
-  if (target !== undefined && isPattern(kind, target)) return isGranted(kind);
+  if (target !== undefined && isPattern(kind, target)) return isFullyGranted(kind);
   const wanted = target === undefined ? {} : { [TARGETS[kind]]: target };
   const { state, partial } = deno.permissions.querySync({ name: kind, ...wanted });
   if (state !== "granted" || partial) return false;

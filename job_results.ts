@@ -325,6 +325,6 @@ export function notFound(jobId: string, queueName: string): ResultNotFound {
 const deadlines = new Deadlines();
 
 /** Leaves no timer behind unless somebody waits. */
-export function restDeadlines(): void {
-  deadlines.rest();
+export function dropIdleTimer(): void {
+  deadlines.dropIdleTimer();
 }

@@ -37,7 +37,7 @@ export function openStore(
   }
   const kind = isOptions(connection) ? existingClientKind(connection) : undefined;
   if (kind !== undefined) return storeBeside(connection as ExistingClient, kind, prefix);
-  if (maySet(connection)) return redisStore(connection as RedisSettings, prefix);
+  if (mayBeSettings(connection)) return redisStore(connection as RedisSettings, prefix);
   const forms = "a connection string, an object of settings or a client of @redis/client";
   throw new TypeError(`A connection is ${forms}, got ${named(connection)}`);
 }
@@ -46,7 +46,7 @@ export function openStore(
  * Whether this may be settings. A client of another package is none; nor is what has a class and no
  * settings, a promise of a pool for example, which would mean the defaults.
  */
-function maySet(value: unknown): boolean {
+function mayBeSettings(value: unknown): boolean {
   if (!isOptions(value) || "duplicate" in value) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null || Object.keys(value).length > 0;

@@ -9,10 +9,10 @@ import type { ClaimReply } from "./store.ts";
  *
  * - `unknown`: nobody has asked yet, or there was no reply.
  * - `backlog`: jobs that are due.
- * - `later`: jobs, but none that is due.
- * - `nothing`.
+ * - `later`: jobs that run or are deferred, and none that is due.
+ * - `nothing`: no job at all.
  */
-type Rest = "unknown" | "backlog" | "later" | "nothing";
+type Remainder = "unknown" | "backlog" | "later" | "nothing";
 
 /** What is known of one queue, and with it whether another claim is worth while. */
 export class QueueOutlook implements Disposable {
@@ -22,7 +22,7 @@ export class QueueOutlook implements Disposable {
   queued = 0;
   readonly #longestWaitMs: number;
   readonly #onDue: () => void;
-  #rest: Rest = "unknown";
+  #remainder: Remainder = "unknown";
   /** Whether a wake-up came since the last claim was sent. */
   #wasWoken = false;
   #clockOffset: number | undefined;
@@ -42,12 +42,12 @@ export class QueueOutlook implements Disposable {
 
   /** Whether the last claim has left jobs that are due. */
   get hasBacklog(): boolean {
-    return this.#rest === "backlog";
+    return this.#remainder === "backlog";
   }
 
   /** Whether the queue is known to hold nothing, not even a job that runs or is deferred. */
   get isEmpty(): boolean {
-    return this.#rest === "nothing" && !this.mayHaveWork;
+    return this.#remainder === "nothing" && !this.mayHaveWork;
   }
 
   /** Notes a wake-up: if a claim is under way, its job may have come too late for that. */
@@ -63,9 +63,9 @@ export class QueueOutlook implements Disposable {
 
   /** The claim has ended, with or without a reply. */
   endClaim(reply: ClaimReply | undefined): void {
-    if (!reply) this.#rest = "unknown";
     if (!reply || !this.#wasWoken) this.mayHaveWork = false;
     if (reply) this.noteReply(reply);
+    else this.#remainder = "unknown";
   }
 
   /** Notes what a claim has replied, which may be one that a wake-up made. */
@@ -73,10 +73,10 @@ export class QueueOutlook implements Disposable {
     this.#clockOffset = now - performance.now();
     this.queued = queued;
     if (nextDueMs <= 0) {
-      this.#rest = "backlog";
+      this.#remainder = "backlog";
       this.mayHaveWork = true;
     } else {
-      this.#rest = queued === 0 ? "nothing" : "later";
+      this.#remainder = queued === 0 ? "nothing" : "later";
       this.#awaitDue(nextDueMs);
     }
   }

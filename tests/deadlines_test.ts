@@ -70,10 +70,10 @@ describe("Deadlines", () => {
       const done = deadlines.set(60_000, () => assert.fail("it was done in time"));
       const calls = () => cleared.mock.callCount();
       const before = calls();
-      deadlines.rest();
+      deadlines.dropIdleTimer();
       assert.equal(calls(), before, "somebody waits");
       done();
-      deadlines.rest();
+      deadlines.dropIdleTimer();
       assert.equal(calls(), before + 1);
     } finally {
       cleared.mock.restore();
