@@ -225,16 +225,16 @@ export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInsp
       this.#outbox.submitOfList(queueName, job)
     );
     const { created, cause } = await settleChunks(new Set(submissions.map(({ chunk }) => chunk)));
-    const isNew = submissions.map(({ chunk, index }) => created.get(chunk)?.[index]);
-    sending?.conclude(isNew.map((created) => outcomeOf(created, cause)));
+    const areNew = submissions.map(({ chunk, index }) => created.get(chunk)?.[index]);
+    sending?.conclude(areNew.map((isNew) => outcomeOf(isNew, cause)));
     if (cause) {
-      const accepted = pending.flatMap(({ job }, i) => isNew[i] === undefined ? [] : job.jobId);
+      const accepted = pending.flatMap(({ job }, i) => areNew[i] === undefined ? [] : job.jobId);
       const message =
         `${accepted.length} of ${requests.length} jobs are known to be accepted: ${cause.message}`;
       throw new QueueConnectionError(message, { cause, accepted });
     }
     return pending.map(({ job, queueName }, i) =>
-      isNew[i] ? new Job(job.jobId, queueName, this) : null
+      areNew[i] ? new Job(job.jobId, queueName, this) : null
     ) as { -readonly [I in keyof L]: JobOf<F, L[I]> };
   }
 

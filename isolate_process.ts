@@ -78,8 +78,9 @@ export class IsolateProcess {
       this.#hasEnded = true;
       if (this.#call) await atMost(LAST_WORDS_MS, outputs);
       this.#subprocess.unref();
-      const isInnocent = this.jobs > 1 || Object.hasOwn(END_SIGNALS, how);
-      if (!this.#hasBegun && isInnocent) this.#endCall()?.resolve(undefined);
+      // Where the job has not begun, an earlier one or a signal may be to blame.
+      const isBlameless = !this.#hasBegun && (this.jobs > 1 || Object.hasOwn(END_SIGNALS, how));
+      if (isBlameless) this.#endCall()?.resolve(undefined);
       else this.#fail(`ended with ${how} before the job did`);
     });
   }
