@@ -47,7 +47,13 @@ type Phase = "running" | "draining" | "ending";
  */
 type WakeUpClaim = "none" | "armed" | "disarmed";
 
-/** Runs the jobs of one queue until it is stopped. */
+/**
+ * Runs the jobs of one queue until it is stopped.
+ *
+ * What is to be done next follows from the phase, from what is known of the queue, from the jobs in
+ * its hands, and from what the store was asked for: one claim, or look for lost ones, at a time, and
+ * beside that the claim of a wake-up.
+ */
 export class JobLoop implements Executor, Counters, Sleeper {
   readonly settings: ResolvedSettings;
   readonly state: Readonly<Record<string, unknown>>;
@@ -99,7 +105,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     this.#jobs = new HeldJobs(settings, () => this.#fill());
     this.#recorder = new JobRecorder(settings, {
       onGone: (run) => this.#jobs.remove(run),
-      onProgress: () => this.#onRecorded(),
+      onRecorded: () => this.#onRecorded(),
     });
     this.#reporter = new ProgressReporter(settings);
   }

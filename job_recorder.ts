@@ -51,7 +51,7 @@ export interface RecorderEvents {
   /** The lease of this run is no concern of ours any more. */
   onGone(run: JobRun): void;
   /** Something was recorded, or could not be. */
-  onProgress(): void;
+  onRecorded(): void;
 }
 
 /** Sends the ends of jobs to the store. */
@@ -129,7 +129,7 @@ export class JobRecorder implements Disposable {
       this.#record(returned, () => store.giveBack(queueName, returned.map(giveBackOf))),
     ]);
     this.#sending--;
-    this.#events.onProgress();
+    this.#events.onRecorded();
   }
 
   async #record(ended: readonly Ended[], send: () => Promise<Settled[]>): Promise<void> {
@@ -154,7 +154,7 @@ export class JobRecorder implements Disposable {
     const end = () => afterJobEnd(ctx, outcome);
     void callHook("afterJobEnd", () => within(telemetry, end)).then(() => {
       this.#hooksRunning--;
-      this.#events.onProgress();
+      this.#events.onRecorded();
     });
   }
 
