@@ -2,20 +2,23 @@
  * The commands that change something: `enqueue`, `retry`, `abort`, `remove`, `pause` and `resume`.
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import { type Arguments, UsageError } from "./cli_arguments.ts";
 import { type Command, EXIT, exitCodeOf } from "./cli_host.ts";
 import { reportFailure } from "./cli_log.ts";
 import { JOB_EXIT_CODES, LOOK_EXIT_CODES, type Operation, operation } from "./cli_operations.ts";
 import { readDuration, readInstant, readSince } from "./cli_quantities.ts";
 import { noSuchJob, wholeText } from "./cli_jobs.ts";
+import { listOf } from "./cli_settings.ts";
 import type { EnqueueOptions, RetryJobsOptions, RetryProgress } from "./client.ts";
 import { displayText } from "./display.ts";
 import { DeserializationError, JobStateError, SerializationError } from "./errors.ts";
 import { newJobId } from "./job_ids.ts";
 import { waitForResult } from "./job_results.ts";
 import { pluralText } from "./quantities.ts";
-import { isOptions, show } from "./validation.ts";
+import { isOptions, nearest, show } from "./validation.ts";
 
+const logger = getLogger(["arq", "cli"]);
 /** Ids are printed whole unless they are absurd. */
 const ID_LIMIT = 2_000;
 const ABORT_TIMEOUT_MS = 30_000;
@@ -98,11 +101,23 @@ function readKwargs(text: string): Record<string, unknown> {
 type Enqueueing = ReturnType<typeof readEnqueueing>;
 
 async function enqueue(op: Operation, enqueueing: Enqueueing): Promise<number> {
+  tellOfUnknown(op, enqueueing.name);
   if (enqueueing.isAwaited) return await enqueueAndWait(op, enqueueing);
   const { out, queueName } = op;
   const jobId = await submit(op, enqueueing, enqueueing.options.jobId);
   await out.tell({ jobId, queueName }, displayText(jobId, ID_LIMIT));
   return EXIT.done;
+}
+
+/** It may be for another worker; but that is rare, and a slip shows only once the job has failed. */
+function tellOfUnknown({ args, functionNames }: Operation, name: string): void {
+  if (functionNames === undefined || functionNames.includes(name)) return;
+  const near = nearest(name, functionNames);
+  const hint = near === undefined ? `it has ${listOf(functionNames)}.` : `did you mean "${near}"?`;
+  logger.warn(
+    '{settings} has no function "{name}"; {hint} If the worker of another queue has it, add --queue',
+    { event: "function", settings: args.value("settings"), name, hint },
+  );
 }
 
 async function submit(

@@ -14,8 +14,7 @@ import { isGranted } from "./permissions.ts";
 import { DEFAULT_CONNECTION } from "./pool_options.ts";
 import { MEMORY } from "./sqlite_settings.ts";
 import type { Store } from "./store.ts";
-import { Worker } from "./worker.ts";
-import type { WorkerSettings } from "./worker_settings.ts";
+import { type ResolvedSettings, resolveSettings, type WorkerSettings } from "./worker_settings.ts";
 
 const logger = getLogger(["arq", "cli"]);
 
@@ -35,6 +34,8 @@ export interface Connected extends AsyncDisposable {
   readonly queueName: string;
   /** Whether somebody named it. */
   readonly isQueueNamed: boolean;
+  /** What the settings' worker can run, where it is that of this queue. */
+  readonly functionNames?: readonly string[];
 }
 
 /**
@@ -59,7 +60,9 @@ export async function connect(args: Arguments, signal: AbortSignal): Promise<Con
   const loaded = await loadSettings(locateExport(module));
   const settings = withOverrides(loaded, { connection, prefix, queueName: named });
   checkSecret(settings);
-  return connectedOn(await openAsWorker(module, settings, signal), named ?? loaded.queueName);
+  const { client, functions } = await openAsWorker(module, settings, signal);
+  const functionNames = named === undefined ? [...functions.keys()] : undefined;
+  return { ...connectedOn(client, named ?? loaded.queueName), functionNames };
 }
 
 /** A slip in a path, or another working directory, would pass for a queue without jobs. */
@@ -86,12 +89,14 @@ async function openAsWorker(
   module: string,
   settings: WorkerSettings,
   signal: AbortSignal,
-): Promise<ArqClient> {
-  const { arq } = await namingSettings(module, () => Promise.resolve(new Worker(settings)));
-  const isNew = isNewFile(arq.store);
-  if (settings.connection !== arq) await arq.store.connect(signal);
-  if (isNew) tellOfNewFile(arq);
-  return arq;
+): Promise<ResolvedSettings> {
+  const resolve = () => Promise.resolve(resolveSettings(settings as WorkerSettings<never>));
+  const resolved = await namingSettings(module, resolve);
+  const { client, ownsClient } = resolved;
+  const isNew = isNewFile(client.store);
+  if (ownsClient) await client.store.connect(signal);
+  if (isNew) tellOfNewFile(client);
+  return resolved;
 }
 
 /**

@@ -110,7 +110,8 @@ function ownExports({ given }: ExportLocation, module: Exports): object {
   );
 }
 
-function listOf(names: readonly string[]): string {
+/** Some names, the first of many. */
+export function listOf(names: readonly string[]): string {
   if (names.length === 0) return "nothing";
   return names.length > 8 ? `${names.slice(0, 8).join(", ")}, …` : names.join(", ");
 }

@@ -203,6 +203,34 @@ describe("locateExport", () => {
   });
 });
 
+describe("arq enqueue --settings", () => {
+  it("warns of a function that the settings lack, for its job would only fail", async () => {
+    using project = new Project({
+      "settings.ts": `
+        import { cron } from "${LIBRARY}";
+        export default {
+          functions: { double: (_ctx, n) => 2 * n, greet: () => {} },
+          cronJobs: [cron(function report() {}, "0 9 * * *")],
+          connection: "sqlite::memory:",
+        };`,
+    });
+    const settings = project.path("settings.ts");
+    const enqueue = async (...line: readonly string[]) => {
+      const { code, stderr } = await callCli(["enqueue", "--settings", settings, ...line]);
+      assert.equal(code, 0, stderr);
+      return stderr.trimEnd().replace(/^\S+ /, "");
+    };
+    const advice = "If the worker of another queue has it, add --queue";
+    const none = (name: string) => `${settings} has no function "${name}"`;
+    assert.equal(await enqueue("duble", "1"), `${none("duble")}; did you mean "double"? ${advice}`);
+    const known = "it has double, greet, cron:report.";
+    assert.equal(await enqueue("{name}"), `${none("{name}")}; ${known} ${advice}`);
+    assert.equal(await enqueue("double", "1"), "");
+    assert.equal(await enqueue("cron:report"), "");
+    assert.equal(await enqueue("resize", "--queue", "arq:images"), "");
+  });
+});
+
 describe("missingPermission", () => {
   it("names the flag for what Deno asks", () => {
     const ask = (kind: string, target: string) =>
