@@ -20,7 +20,7 @@ const logger = getLogger(["arq", "dashboard"]);
 /** What buttons need of a client. */
 export type Steering = Pick<
   ArqClient,
-  "job" | "retryJob" | "retryJobs" | "removeJob" | "pause" | "resume"
+  "job" | "jobView" | "retryJob" | "retryJobs" | "removeJob" | "pause" | "resume"
 >;
 
 /** What an action is about. */
@@ -45,6 +45,7 @@ const NOTICES = {
   aborted: "The job was aborted.",
   asked: "The job was asked to abort; it ends when its function heeds its signal.",
   "not-aborted": "The job had ended before it could be aborted, or did not heed it.",
+  "not-there": "There was nothing left to abort.",
   retried: "The job was enqueued again.",
   removed: "The job was removed.",
   "not-removed": "There was nothing left to remove.",
@@ -86,8 +87,11 @@ export const ACTIONS: Readonly<Record<string, Readonly<Record<string, Action>>>>
 
 async function abort(arq: Steering, { jobId, queueName }: Target): Promise<Done> {
   try {
-    const isAborted = await arq.job(jobId, { queueName }).abort({ timeout: ABORT_MS });
-    return { done: isAborted ? "aborted" : "not-aborted" };
+    if (await arq.job(jobId, { queueName }).abort({ timeout: ABORT_MS })) {
+      return { done: "aborted" };
+    }
+    const isThere = await arq.jobView(jobId, { queueName }) !== null;
+    return { done: isThere ? "not-aborted" : "not-there" };
   } catch (error) {
     if (!isTimeout(error)) throw error;
     return { done: "asked" };

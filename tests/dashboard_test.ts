@@ -336,6 +336,7 @@ describe("dashboard's buttons", () => {
       "/job?id=running&done=aborted",
     ]);
     assert.deepEqual(await press("/job?id=good", "abort"), [303, "/job?id=good&done=not-aborted"]);
+    assert.deepEqual(await press("/job?id=never", "abort"), [303, "/job?id=never&done=not-there"]);
     assert.deepEqual(await press("/job?id=bad", "retry"), [303, "/job?id=bad&done=retried"]);
     assert.deepEqual(await press("/job?id=later", "remove"), [303, "/jobs?done=removed"]);
     assert.deepEqual(await press("/job?id=later", "remove"), [
