@@ -3,7 +3,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { JobNotFound, JobStateError } from "./errors.ts";
+import { JobAborted, JobNotFound, JobStateError } from "./errors.ts";
 import type { RetryJobsOptions } from "./inspection.ts";
 import { readEnd } from "./job_views.ts";
 import type { JobSource } from "./jobs.ts";
@@ -78,7 +78,10 @@ export async function retryMany(
   return retried;
 }
 
-/** A listed failure as a retrial; undefined if it is none of those that are meant. */
+/**
+ * A listed failure as a retrial; undefined if it is none of those that are meant. An aborted job is
+ * none: somebody has stopped it on purpose.
+ */
 function readListed(
   source: RetrySource,
   { jobId, result }: ListedJob,
@@ -87,8 +90,9 @@ function readListed(
 ): Retrial | "unfit" | undefined {
   try {
     const record = readEnd(result, source.deserializer);
-    const isMeant = !record.s && record.q === queueName && (functionName ?? record.f) === record.f;
-    return isMeant ? retrialOf(source, jobId, result, record) : undefined;
+    const isMeant = record.q === queueName && (functionName ?? record.f) === record.f;
+    const hasFailed = !record.s && !(record.r instanceof JobAborted);
+    return isMeant && hasFailed ? retrialOf(source, jobId, result, record) : undefined;
   } catch (error) {
     logger.debug("{reason}", { reason: (error as Error).message });
     return "unfit";
