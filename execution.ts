@@ -4,7 +4,13 @@
  */
 import type { ArqClient } from "./client.ts";
 import { DeserializationError, JobAborted, JobExecutionFailed } from "./errors.ts";
-import { type JobLogger, type JobMeta, type JobOutcome, splitSpecifier } from "./functions.ts";
+import {
+  type JobLogger,
+  type JobMeta,
+  type JobOutcome,
+  splitSpecifier,
+  throwWithPlace,
+} from "./functions.ts";
 import type { Isolation } from "./isolation.ts";
 import { jobLogger } from "./job_logger.ts";
 import type { JobRun } from "./job_run.ts";
@@ -117,7 +123,7 @@ function callFunction(run: JobRun, ctx: JobMeta): unknown {
 
 async function importFunction(specifier: string): Promise<AnyJobFunction> {
   const { path, name } = splitSpecifier(specifier);
-  const module: Record<string, unknown> = await import(path);
+  const module: Record<string, unknown> = await import(path).catch(throwWithPlace);
   const fn = module[name];
   if (typeof fn !== "function") {
     throw new JobExecutionFailed(`Module ${path} exports no function "${name}"`);

@@ -192,6 +192,15 @@ export function splitSpecifier(
   return { path, name: name || "default" };
 }
 
+/** Throws why a module cannot be loaded; what Bun cannot parse does not say by itself where it is. */
+export function throwWithPlace(error: unknown): never {
+  if (!(error instanceof Error) || error.name !== "BuildMessage") throw error;
+  const { position } = error as Error & { readonly position?: Readonly<Record<string, unknown>> };
+  if (!position) throw error;
+  const { file, line, column } = position;
+  throw new SyntaxError(`${error.message} at ${file}:${line}:${column}`);
+}
+
 /** Options of {@linkcode Retry}. */
 export interface RetryOptions {
   /** How long to wait before the next try: milliseconds or a duration object. @default at once, in its old place in the queue */

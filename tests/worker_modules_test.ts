@@ -74,6 +74,19 @@ scenarios("A function by module specifier", (scenario) => {
     assert.equal(good?.success, true);
   });
 
+  scenario("tells where a module cannot be parsed", async (scene) => {
+    using folder = new Folder();
+    const file = folder.file("slip.ts");
+    writeFileSync(file, "export default () => {};\nexport const x = ;\n");
+    const slip = func(pathToFileURL(file).href);
+    const isolated = func(pathToFileURL(file).href, { isolate: true });
+    const jobs = await scene.arq.enqueueJobs([{ name: "slip" }, { name: "isolated" }]);
+    await scene.burst({ functions: { slip, isolated } });
+    for (const job of jobs) {
+      assert.match(String((await job?.resultInfo())?.result), /slip\.ts:2:18/);
+    }
+  });
+
   scenario("can be a cron job", async (scene) => {
     const hour = (Temporal.Now.zonedDateTimeISO("UTC").hour + 12) % 24;
     const when = { hour, minute: 0, timezone: "UTC", runAtStartup: true };
