@@ -13,6 +13,7 @@ import type { Isolation } from "./isolation.ts";
 import { JobLoop } from "./job_loop.ts";
 import { END_SIGNALS } from "./signals.ts";
 import { atMost, sleep, untilAborted } from "./sleep.ts";
+import type { QueueNumbers } from "./store_inspection.ts";
 import { checkOptions, checkSignal, isCount, show } from "./validation.ts";
 import { type Counters, log } from "./worker_log.ts";
 import { WorkerReporter } from "./worker_report.ts";
@@ -75,6 +76,8 @@ export class Worker<State extends object = object> implements AsyncDisposable {
   #past: Readonly<Counters> = NO_JOBS;
   #stop: AbortController = new AbortController();
   #running: Promise<void> | undefined;
+  /** Told once: a test queue starts its worker at every step. */
+  #isPauseTold = false;
 
   /**
    * Checks the settings; does no I/O.
@@ -250,7 +253,10 @@ export class Worker<State extends object = object> implements AsyncDisposable {
         ...(stop.aborted ? [] : [health.tick(loop, now), cron.tick(now)]),
       ]);
     // Before the first claim: a burst finds what is to run at the start.
-    await keepHouse(await readTime(settings, stop));
+    const { now, paused } = await readNumbers(settings, stop);
+    if (paused && !this.#isPauseTold) log.paused(settings.queueName);
+    this.#isPauseTold = paused;
+    await keepHouse(now);
     const housekeeping = setInterval(() => {
       if (loop.now !== undefined) void keepHouse(loop.now);
     }, Math.min(settings.pollDelayMs, HOUSEKEEPING_MS));
@@ -288,16 +294,14 @@ async function openIsolation({ functions, client }: ResolvedSettings): Promise<
   return new Isolation(functions.values(), client);
 }
 
-/** The store's time, with a word where the queue is paused. An open store that is away is waited for, as at every later moment. */
-async function readTime(
+/** What the store says of the queue. An open store that is away is waited for, as at every later moment. */
+async function readNumbers(
   { client: { store }, queueName, pollDelayMs }: ResolvedSettings,
   stop: AbortSignal,
-): Promise<number> {
+): Promise<QueueNumbers> {
   for (;;) {
     try {
-      const { now, paused } = await store.inspection.numbers(queueName, 0);
-      if (paused) log.paused(queueName);
-      return now;
+      return await store.inspection.numbers(queueName, 0);
     } catch (error) {
       const isAway = error instanceof QueueConnectionError && !error.refused && store.isOpen;
       if (!isAway) throw error;

@@ -1,3 +1,4 @@
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import process from "node:process";
@@ -348,6 +349,34 @@ describe("A test queue", () => {
     await queue.advance({ minutes: 2 });
     await queue.arq.resume();
     await assert.rejects(queue.runDue(), new JobExecutionFailed(`Job ${job.jobId} expired`));
+  });
+
+  it("says once for each pause that nothing is run, whatever the steps", async () => {
+    const warnings: string[] = [];
+    const sinks = { memory: ({ message }: LogRecord) => void warnings.push(message.join("")) };
+    await configure({
+      sinks,
+      loggers: [
+        { category: ["arq"], lowestLevel: "warning", sinks: ["memory"] },
+        { category: ["logtape", "meta"], lowestLevel: "error" },
+      ],
+    });
+    try {
+      const cronJobs = [cron(function report() {}, "* * * * *", { timezone: "UTC" })];
+      await using queue = await createTestQueue({ cronJobs }, { now: NOON });
+      const paused = 'The queue "arq:queue" is paused: nothing is run until it is resumed';
+      await queue.arq.pause();
+      await queue.advance({ minutes: 5 });
+      await queue.runDue();
+      assert.deepEqual(warnings, [paused]);
+      await queue.arq.resume();
+      assert.equal((await queue.runDue()).length, 5);
+      await queue.arq.pause();
+      await queue.runDue();
+      assert.deepEqual(warnings, [paused, paused]);
+    } finally {
+      await reset();
+    }
   });
 
   it("lists every problem of the settings", async () => {
