@@ -420,7 +420,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     const { onJobEnd } = this.settings.hooks;
     const { ctx } = run;
     if (onJobEnd && ctx) {
-      const end = () => onJobEnd(ctx, outcome);
+      const end = () => onJobEnd(ctx, Object.freeze(outcome)); // It is recorded as it is.
       await callHook("onJobEnd", () => run.untilAbandoned(within(run.telemetry, end)));
     }
     if (this.#reporter.isTelling(run)) await this.#reporter.settle(run);

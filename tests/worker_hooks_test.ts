@@ -202,6 +202,25 @@ scenarios("The hooks around a job", (scenario) => {
     assert.equal(outcomes.get("leak 1")?.kind, "failure", "nobody can read its result");
   });
 
+  scenario("cannot change how a job has ended", async (scene) => {
+    const job = await scene.arq.enqueueJob("once");
+    let runs = 0;
+    const errors: unknown[] = [];
+    await scene.burst({
+      functions: { once: () => ++runs },
+      onJobEnd(_ctx, outcome) {
+        try {
+          Object.assign(outcome, { kind: runs === 1 ? "retry" : "success" });
+        } catch (error) {
+          errors.push(error);
+        }
+      },
+    });
+    assert.equal(await job.result(), 1);
+    assert.equal(runs, 1);
+    assert.ok(errors[0] instanceof TypeError);
+  });
+
   scenario("see the result recorded in afterJobEnd, and not yet in onJobEnd", async (scene) => {
     const seen: unknown[] = [];
     const look = async (ctx: JobContext) => {
