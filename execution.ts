@@ -80,7 +80,7 @@ function startTime(run: JobRun, executor: Executor): void {
 /** Reads the job; returns how it ended if there is none. */
 function load(run: JobRun, settings: ResolvedSettings): JobOutcome | undefined {
   const { payload, jobId, starts } = run.claim;
-  if (payload === null) return failure(new JobExecutionFailed(`Job ${jobId} expired`));
+  if (payload === null) return failure(expired(jobId, starts));
   if (payload === undefined) {
     return failure(new DeserializationError(`Job ${jobId} cannot be read: its key holds no text`));
   }
@@ -149,6 +149,14 @@ function limitRetries(run: JobRun, settings: ResolvedSettings, outcome: JobOutco
 
 function failure(error: unknown): JobOutcome {
   return { kind: "failure", error };
+}
+
+/** What an earlier try threw is kept by nobody but the log. */
+function expired(jobId: string, starts: number): JobExecutionFailed {
+  const message = `Job ${jobId} expired`;
+  if (starts === 1) return new JobExecutionFailed(message);
+  const earlier = `its worker's log tells how try ${starts - 1} ended`;
+  return new JobExecutionFailed(`${message} before try ${starts}; ${earlier}`);
 }
 
 function outOfTries(maxTries: number, cause?: unknown): JobExecutionFailed {

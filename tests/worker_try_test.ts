@@ -95,7 +95,9 @@ scenarios("A job that expires", (scenario) => {
     const job = await scene.arq.enqueueJob("again", [], { expires: 400 });
     await scene.burst({ functions: { again } });
     assert.equal(runs, 1);
-    assert.match((await failureOf(job)).message, /expired$/);
+    const { message } = await failureOf(job);
+    const log = "its worker's log tells how try 1 ended";
+    assert.equal(message, `Job ${job.jobId} expired before try 2; ${log}`);
   });
 
   scenario("has a day beyond its due time by default, or expiresExtra", async (scene) => {
