@@ -115,7 +115,8 @@ export interface FuncOptions {
   readonly maxTries?: number;
   /**
    * Whether to run it in processes of its own, which hold up nothing and can be killed; options say
-   * how. For module specifiers only.
+   * how. For module specifiers only. It gets an {@linkcode IsolatedContext}, which has no `arq` and
+   * nothing of the worker's state.
    * @default false
    */
   readonly isolate?: boolean | IsolateOptions;
