@@ -43,7 +43,7 @@ header nav a:hover { color: var(--ink); background: var(--ground); }
 header nav a[aria-current] { color: var(--ink); background: var(--tint); font-weight: 600; }
 .queue { display: flex; align-items: center; gap: .4rem; margin: 0 0 0 auto; color: var(--soft); min-width: 0; }
 .queue code { color: var(--ink); overflow-wrap: anywhere; }
-.queue select { max-width: 16rem; }
+.queue select { max-width: 16rem; min-width: 0; }
 main, footer { max-width: 84rem; margin: 0 auto; padding: 1rem clamp(.75rem, 3vw, 2rem); }
 footer { color: var(--soft); font-size: .8125rem; }
 

@@ -99,6 +99,8 @@ async function describeInChromium(): Promise<void> {
     it("shows every page, in both themes and on a phone, legibly and without a complaint", async () => {
       await using stage = await Stage.open();
       await stage.fill();
+      const queueName = `${stage.arq.defaultQueueName}-${"of-a-long-name".repeat(5)}`;
+      await stage.arq.enqueueJob("double", [1], { queueName }); // so that there is one to choose
       await using server = stage.serve();
       await using tab = await Tab.open(browser, { reducedMotion: "reduce" });
       const { page } = tab;
