@@ -51,17 +51,22 @@ function readEnqueueing(args: Arguments) {
   const [name = "", ...texts] = args.operands;
   const timeout = readDuration("--timeout", args.value("timeout"));
   const kwargs = args.value("kwargs");
+  const deferBy = readDuration("--defer-by", args.value("defer-by"));
+  const expires = readDuration("--expires", args.value("expires"));
   const options: EnqueueOptions = {
     jobId: args.value("job-id"),
-    deferBy: readDuration("--defer-by", args.value("defer-by")),
+    deferBy,
     deferUntil: readInstant("--defer-until", args.value("defer-until")),
-    expires: readDuration("--expires", args.value("expires")),
+    expires,
     kwargs: kwargs === undefined ? undefined : readKwargs(kwargs),
   };
-  if (options.deferBy !== undefined && options.deferUntil !== undefined) {
+  if (deferBy !== undefined && options.deferUntil !== undefined) {
     throw new UsageError("--defer-by and --defer-until exclude each other");
   }
-  if (options.expires === 0) throw new UsageError("--expires must be 1ms or more");
+  if (expires === 0) throw new UsageError("--expires must be 1ms or more");
+  if (expires !== undefined && deferBy !== undefined && expires <= deferBy) {
+    throw new UsageError("--expires counts from now and must be longer than --defer-by");
+  }
   return {
     name,
     values: texts.map((text, i) => readJson(`argument ${i + 1}`, text)),

@@ -378,6 +378,7 @@ describe("The commands for operators", () => {
       [ENQUEUE, ["f", "--defer-by=1s", "--defer-until=2032-01-28"], /exclude each other$/],
       [ENQUEUE, [""], /^enqueue was given an empty argument; see arq enqueue --help$/],
       [ENQUEUE, ["f", "--expires", "0s"], /^--expires must be 1ms or more$/],
+      [ENQUEUE, ["f", "--expires=1s", "--defer-by=1s"], /^--expires .* longer than --defer-by$/],
       [ENQUEUE, ["f", `--defer-by=${"9".repeat(20)}d`], /^--defer-by must be a duration /],
       [RETRY, [], /^retry needs an ID, or --failed/],
       [RETRY, ["a", "--failed"], /^retry takes ids or --failed, not both$/],
