@@ -24,6 +24,9 @@ const PAGE_SIZE = 50;
 /** A search goes through so many pages of this size; then it asks whether to go on. */
 const SEARCH_PAGES = 5;
 const SEARCH_PAGE_SIZE = 200;
+/** How much of a value is shown, and how much of it a search goes through. */
+const SHOWN_LIMIT = 120;
+const SEARCHED_LIMIT = 2_000;
 const SINCE: readonly (readonly [key: string, label: string, ms: number])[] = [
   ["5m", "the last 5 minutes", 300_000],
   ["1h", "the last hour", 3_600_000],
@@ -74,8 +77,8 @@ export function sinceOf({ since }: JobsQuery, now: Date): Date | undefined {
 }
 
 /**
- * The jobs that are asked for. A search first looks for the id, whatever the filters say, then for
- * what the list shows of the jobs that fit them.
+ * The jobs that are asked for. A search first looks for the id, whatever the filters say, then
+ * through the jobs that fit them.
  */
 export async function listJobs(
   arq: Pick<ArqClient, "jobs" | "jobView">,
@@ -102,9 +105,10 @@ export async function listJobs(
   return { jobs: [...found.values()], cursor: page.cursor, looked };
 }
 
-/** Whether the text stands in what the list shows of the job. */
+/** Whether the text stands in the job, not only in the little that the list shows of it. */
 function contains(job: JobView, search: string): boolean {
-  const texts = [job.jobId, job.functionName ?? "", argumentText(job), outcomeText(job)];
+  const values = [argumentText(job, SEARCHED_LIMIT), outcomeText(job, SEARCHED_LIMIT)];
+  const texts = [job.jobId, job.functionName ?? "", ...values];
   const wanted = search.toLowerCase();
   return texts.some((text) => text.toLowerCase().includes(wanted));
 }
@@ -252,29 +256,31 @@ function jobRow(context: PageContext, job: JobView): Html {
           ? "(unreadable)"
           : displayText(functionName, 80)}</strong> <code>${displayText(jobId, 60)}</code></a></th>
       <td>${statusBadge(status)}</td>
-      <td class="wide cut"><code>${displayText(argumentText(job), 120)}</code></td>
+      <td class="wide cut"><code>${displayText(
+        argumentText(job, SHOWN_LIMIT),
+        SHOWN_LIMIT,
+      )}</code></td>
       <td class="wide cut">
         <code${status === "failed" && html`
           class="bad"
-        `}>${displayText(outcomeText(job), 120)}</code></td>
+        `}>${displayText(outcomeText(job, SHOWN_LIMIT), SHOWN_LIMIT)}</code></td>
     <td class="when">${whenOf(job, context.now)}</td>
     <td class="number wide">${took}</td></tr>
   `;
 }
 
 /** Arguments as they stand in a call. */
-function argumentText({ args, kwargs }: JobView): string {
+function argumentText({ args, kwargs }: JobView, limit: number): string {
   const named = Object.entries(kwargs).map(([key, value]) =>
-    `${displayText(key, 40)}: ${displayValue(value, { limit: 120 })}`
+    `${displayText(key, 40)}: ${displayValue(value, { limit })}`
   );
-  return [...args.slice(0, 20).map((value) => displayValue(value, { limit: 120 })), ...named].join(
-    ", ",
-  );
+  const positional = args.slice(0, 20).map((value) => displayValue(value, { limit }));
+  return [...positional, ...named].join(", ");
 }
 
-function outcomeText({ success, result, problem }: JobView): string {
+function outcomeText({ success, result, problem }: JobView, limit: number): string {
   if (problem !== null) return problem;
-  return success === null ? "" : displayValue(result, { limit: 160 });
+  return success === null ? "" : displayValue(result, { limit });
 }
 
 function whenOf({ status, dueAt, enqueueTime, finishTime }: JobView, now: Date): Content {

@@ -398,6 +398,10 @@ describe("dashboard of a queue with jobs", () => {
     assert.deepEqual(await ids({ q: "ITS ARGUMENT" }), ["bad"]);
     assert.deepEqual(await ids({ q: "no such thing", since: "5m" }), ["bad"]);
     assert.deepEqual(await ids({ q: "nothing like it" }), []);
+    const letter = `Dear Ann, ${"and so on, ".repeat(50)}yours, Bob`;
+    await stage.arq.enqueueJob("double", [letter], { deferBy: { hours: 2 }, jobId: "long" });
+    assert.deepEqual(await ids({ q: "yours, bob" }), ["long"]); // more than the list shows
+    await stage.arq.removeJob("long");
     for (let i = 0; i < 60; i++) {
       await stage.arq.enqueueJob("double", [i], { deferBy: { hours: 2 }, jobId: `many-${i}` });
     }
