@@ -1,11 +1,18 @@
 /**
- * The script of the pages: it shows what has changed, and stops while nobody looks.
+ * The script of the pages: it shows what has changed, stops while nobody looks, and keeps what was
+ * done from being told again.
  * @module
  */
 
 /** Served as it is; without it everything works but the live numbers. */
 export const SCRIPT = `"use strict";
 (() => {
+  const address = new URL(location.href);
+  if (address.searchParams.has("done")) { // said once: it is not done again by looking again
+    address.searchParams.delete("done");
+    address.searchParams.delete("count");
+    history.replaceState(null, "", address);
+  }
   const section = document.querySelector("[data-live]");
   if (!section) return;
   const status = document.getElementById("live");

@@ -206,6 +206,9 @@ async function describeInChromium(): Promise<void> {
         async () => (await arq.jobView("running"))?.status === "in_progress",
         "a retry",
       );
+      await page.reload(); // to see how far it is, not to be told once more
+      assert.equal(await text(page, ".badge"), "In progress");
+      assert.equal(await page.locator(".notice").count(), 0);
       await page.goto(`${server.url}/jobs?status=failed`);
       await page.getByText("Retry all…").click();
       await press("Retry all", /enqueued again: 1 job/);
