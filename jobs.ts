@@ -79,7 +79,8 @@ export class Job<Result = unknown> {
    * @throws {ResultNotFound} if there is neither a job nor a result.
    * @throws {JobAborted} if the job was aborted.
    * @throws {JobTimeoutError} if it took longer than its own time.
-   * @throws {JobExecutionFailed} if it expired, is out of tries, or no worker knows its function.
+   * @throws {JobExecutionFailed} if it expired, is out of tries, or the worker that took it does not
+   * know its function.
    * @throws {DeserializationError} if the result cannot be read.
    * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
    * @throws {DOMException} named `TimeoutError` if `timeout` passes first; the job goes on.
