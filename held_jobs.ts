@@ -29,6 +29,7 @@ export class HeldJobs implements Disposable {
   readonly #onBlocked: () => void;
   #waitTimer: ReturnType<typeof setTimeout> | undefined;
   #renewedAt: number = performance.now();
+  #isLookingForAborts = false;
   #deadline = Infinity;
   #deadlineTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -205,10 +206,15 @@ export class HeldJobs implements Disposable {
     if (performance.now() - this.#renewedAt > this.#settings.leaseMs / 2) void this.renew();
   }
 
-  /** Stops those of the jobs that somebody wants aborted. */
+  /**
+   * Stops those of the jobs that somebody wants aborted. One look at a time: while the store is away
+   * each takes its whole `timeout`, and is in the log.
+   */
   async stopAborted(): Promise<void> {
+    if (this.#isLookingForAborts) return;
     const runs = [...this.#all].filter(({ phase }) => phase !== "ended");
     if (runs.length === 0) return;
+    this.#isLookingForAborts = true;
     try {
       const { store } = this.#settings.client;
       const asked = await store.findAborts(runs.map(({ claim }) => claim.jobId));
@@ -217,6 +223,8 @@ export class HeldJobs implements Disposable {
       }
     } catch (error) {
       log.storeFailed("look for aborts", error);
+    } finally {
+      this.#isLookingForAborts = false;
     }
   }
 

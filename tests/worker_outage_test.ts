@@ -145,6 +145,35 @@ describe("A worker whose Redis restarts", () => {
     assert.equal(await arq.job("w").result({ timeout: 10_000 }), "try 2");
   });
 
+  it("looks for aborts once at a time while Redis is silent, and heeds them after that", async () => {
+    await using server = await startRedis();
+    await using arq = await createPool(`${server.url}?timeout=300`);
+    const gate = new Gate();
+    const worker = new Worker({
+      functions: { wait: (ctx: JobContext) => gate.pass(ctx.signal) },
+      connection: arq,
+      pollDelay: 20,
+    });
+    const findAborts = arq.store.findAborts.bind(arq.store);
+    let underWay = 0;
+    let mostAtOnce = 0;
+    let failed = 0;
+    arq.store.findAborts = (jobIds) => {
+      mostAtOnce = Math.max(mostAtOnce, ++underWay);
+      const found = findAborts(jobIds);
+      void found.catch(() => failed++).finally(() => underWay--);
+      return found;
+    };
+    await using _running = start(worker);
+    const job = await arq.enqueueJob("wait");
+    await gate.reached();
+    server.kill("SIGSTOP");
+    await until("looks that were in vain", () => failed >= 2);
+    server.kill("SIGCONT");
+    assert.equal(mostAtOnce, 1);
+    assert.equal(await job.abort({ timeout: 10_000 }), true);
+  });
+
   it("rejects a client's call in time while Redis is away", async () => {
     await using server = await startRedis();
     const settings = { host: "127.0.0.1", port: server.port, timeout: 300 };
