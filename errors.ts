@@ -96,7 +96,7 @@ export class DeserializationError extends SerializationError {}
  */
 export class QueueConnectionError extends ArqError {
   /** The ids that are known to be accepted, where a list of jobs was enqueued. */
-  readonly accepted?: readonly string[];
+  declare readonly accepted?: readonly string[];
 
   /** Whether the store answered, and refused; it did not answer otherwise. */
   readonly refused: boolean;

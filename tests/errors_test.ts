@@ -93,6 +93,10 @@ describe("QueueConnectionError", () => {
     assert.deepEqual(new QueueConnectionError("gone", { accepted: ["a"] }).accepted, ["a"]);
     assert.equal(new QueueConnectionError("gone").accepted, undefined);
   });
+
+  it("shows no such ids where no list was enqueued", () => {
+    assert.equal(Object.hasOwn(new QueueConnectionError("gone"), "accepted"), false);
+  });
 });
 
 describe("SettingsError", () => {
