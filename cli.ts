@@ -93,7 +93,7 @@ async function dispatch(line: readonly string[], host: Host): Promise<number> {
   const command = COMMANDS.find(({ spec }) => spec.name === name);
   if (!command) throw unknownCommand(name);
   const { spec } = command;
-  const args = new Arguments(rest, [...spec.options, ...COMMON_OPTIONS]);
+  const args = new Arguments(`${PROGRAM} ${name}`, rest, [...spec.options, ...COMMON_OPTIONS]);
   if (args.switch("help")) return print(commandHelp(PROGRAM, spec));
   if (args.switch("version")) return print(`${PROGRAM} ${VERSION}`);
   report.isVerbose = args.switch("verbose") ?? false;
@@ -112,7 +112,7 @@ function wantsJson(line: readonly string[]): boolean {
 }
 
 function runProgram(line: readonly string[]): number {
-  const args = new Arguments(line, COMMON_OPTIONS);
+  const args = new Arguments(PROGRAM, line, COMMON_OPTIONS);
   const help = programHelp(PROGRAM, COMMANDS.map(({ spec }) => spec));
   if (args.switch("help")) return print(help);
   if (args.switch("version")) return print(`${PROGRAM} ${VERSION}`);

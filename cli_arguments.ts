@@ -92,14 +92,14 @@ export class Arguments {
   readonly #values: Map<string, string[]> = new Map();
 
   /**
-   * Reads a command line.
+   * Reads the line of a command, such as "arq worker", whose help has the options that there are.
    *
    * @throws {UsageError} for an unknown option, with a suggestion, and for a missing or needless value.
    */
-  constructor(args: readonly string[], options: readonly OptionSpec[]) {
+  constructor(command: string, args: readonly string[], options: readonly OptionSpec[]) {
     const tokens = tokenize(args, options);
     for (const token of tokens) {
-      if (token.kind === "option") this.#take(token, options);
+      if (token.kind === "option") this.#take(token, options, command);
     }
     this.operands = tokens.flatMap((token) => token.kind === "positional" ? [token.value] : []);
   }
@@ -119,10 +119,14 @@ export class Arguments {
     return this.#values.get(name) ?? [];
   }
 
-  #take({ name, rawName, value, inlineValue }: OptionToken, options: readonly OptionSpec[]): void {
+  #take(
+    { name, rawName, value, inlineValue }: OptionToken,
+    options: readonly OptionSpec[],
+    command: string,
+  ): void {
     const spec = options.find((option) => option.name === name);
     const negated = options.find((option) => option.isNegatable && `no-${option.name}` === name);
-    if (!spec && !negated) throw unknownOption(rawName, options);
+    if (!spec && !negated) throw unknownOption(rawName, options, command);
     if (spec?.value === undefined) {
       if (value !== undefined) throw new UsageError(`${rawName} takes no value`);
       this.#switches.set((spec ?? negated)?.name ?? name, spec !== undefined);
@@ -157,7 +161,11 @@ function tokenize(line: readonly string[], options: readonly OptionSpec[]) {
   return tokens ?? [];
 }
 
-function unknownOption(given: string, options: readonly OptionSpec[]): UsageError {
+function unknownOption(
+  given: string,
+  options: readonly OptionSpec[],
+  command: string,
+): UsageError {
   const names = options.flatMap(({ name, isNegatable }) =>
     isNegatable ? [name, `no-${name}`] : [name]
   );
@@ -166,7 +174,7 @@ function unknownOption(given: string, options: readonly OptionSpec[]): UsageErro
     ? `; did you mean --${near}?`
     : /^-\d/.test(given)
     ? "; put -- before values that begin with a dash"
-    : "";
+    : `; see ${command} --help`;
   return new UsageError(`unknown option ${given}${suggestion}`);
 }
 

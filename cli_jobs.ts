@@ -86,8 +86,8 @@ function readStatus(text: string | undefined): JobViewStatus | undefined {
   const status = STATUSES.find((status) => status === text.replace("-", "_"));
   if (status) return status;
   const near = nearest(text, STATUSES);
-  const hint = near === undefined ? STATUSES.join(", ") : `did you mean ${near}?`;
-  throw new UsageError(`--status ${show(text)} is none: ${hint}`);
+  const hint = near === undefined ? "" : `; did you mean ${near}?`;
+  throw new UsageError(`--status must be one of ${STATUSES.join(", ")}; got ${show(text)}${hint}`);
 }
 
 async function listJobs(

@@ -354,12 +354,16 @@ describe("The commands for operators", () => {
     };
     const follow = async ({ spec, run }: Command, line: readonly string[]) => {
       const url = line.includes("--url") ? [] : ["--url", "redis://nowhere.invalid"];
-      const args = new Arguments([...url, ...line], spec.options);
+      const args = new Arguments(`arq ${spec.name}`, [...url, ...line], spec.options);
       checkOperands("arq", spec, args.operands);
       return await run(args, host, line);
     };
     const wrong: readonly (readonly [Command, readonly string[], RegExp])[] = [
-      [JOBS, ["--status", "faild"], /^--status "faild" is none: did you mean failed\?$/],
+      [
+        JOBS,
+        ["--status", "faild"],
+        /^--status must be one of .*; got "faild"; did you mean failed\?$/,
+      ],
       [JOBS, ["--limit", "0"], /^--limit must be a whole number of 1 or more, got "0"$/],
       [JOBS, ["--interval", "5"], /^--interval must be a duration .*, got "5"; did you mean 5s\?$/],
       [STATS, ["--history", "4h"], /^--history must be from 1m to 3h, got "4h"$/],

@@ -94,7 +94,10 @@ describe("arq", () => {
       await callCli(["worker", SETTINGS, "--brust"]),
       /^arq: unknown option --brust; did you mean --burst\?$/m,
     );
-    assertUsage(await callCli(["worker", SETTINGS, "-x"]), /^arq: unknown option -x$/m);
+    assertUsage(
+      await callCli(["worker", SETTINGS, "-x"]),
+      /^arq: unknown option -x; see arq worker --help$/m,
+    );
     assertUsage(
       await callCli(["worker", SETTINGS, "--urll=redis://u:hidden@h/"]),
       /^arq: unknown option --urll; did you mean --url\?$/m,
