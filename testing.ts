@@ -29,6 +29,7 @@ import { FailedJobs } from "./errors.ts";
 import { callHook } from "./execution.ts";
 import { func, type FuncOptions, type JobOutcome, Retry } from "./functions.ts";
 import { type JobResult, jobResult } from "./job_results.ts";
+import { pluralText } from "./quantities.ts";
 import { decodeResult } from "./serializer.ts";
 import { type EnqueuedJob, readEnqueued, TestStore } from "./testing_store.ts";
 import type {
@@ -218,10 +219,12 @@ export class TestQueue<F extends Functions = UntypedFunctions> implements AsyncD
     if (found) return found;
     const time = Object.keys(when).length > 0 ? ` with ${inspect(when)}` : "";
     const wanted = `${functionName}(${args === undefined ? "…" : listed(args)})${time}`;
-    const lines = jobs.map(({ functionName, args, dueTime }) =>
-      `  ${functionName}(${listed(args)}) for ${dueTime.toISOString()}`
+    const lines = jobs.map((job) =>
+      `  ${job.functionName}(${listed(job.args)}) ${dueText(job, when)}`
     );
-    const others = jobs.length === 0 ? ", nor anything else" : `, but ${jobs.length} others:`;
+    const others = jobs.length === 0
+      ? ", nor anything else"
+      : `, but ${pluralText(jobs.length, "other")}:`;
     throw new Error([`${wanted} was not enqueued${others}`, ...lines].join("\n"));
   }
 
@@ -267,6 +270,13 @@ function isDueAt(job: EnqueuedJob, { deferBy, deferUntil }: ExpectedTime): boole
   const isAfter = deferBy === undefined ||
     due - job.enqueueTime.getTime() === durationMs("deferBy", deferBy);
   return isAfter && (deferUntil === undefined || due === instantMs("deferUntil", deferUntil));
+}
+
+/** When a job is due, as it was asked for. */
+function dueText({ enqueueTime, dueTime }: EnqueuedJob, { deferBy }: ExpectedTime): string {
+  return deferBy === undefined
+    ? `for ${dueTime.toISOString()}`
+    : `with { deferBy: ${dueTime.getTime() - enqueueTime.getTime()} }`;
 }
 
 function listed(args: readonly unknown[]): string {
