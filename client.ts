@@ -31,7 +31,7 @@ import { beginSending, beginSendingList, countScheduled, type Sending } from "./
 import type {
   ArgsAndOptions,
   ArgsOf,
-  Functions,
+  FunctionTable,
   ResultOf,
   UntypedFunctions,
 } from "./typed_names.ts";
@@ -76,7 +76,7 @@ const DAY_MS = 86_400_000;
  * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
  * @throws {QueueConnectionError} if the store cannot be reached.
  */
-export async function createPool<F extends Functions = UntypedFunctions>(
+export async function createPool<F extends FunctionTable<F> = UntypedFunctions>(
   connection: Connection = DEFAULT_CONNECTION,
   options: PoolOptions = {},
 ): Promise<ArqClient<F>> {
@@ -98,7 +98,7 @@ export async function createPool<F extends Functions = UntypedFunctions>(
  * @throws {SettingsError} if settings or connection string cannot be used.
  * @throws {TypeError | RangeError} if an option is unknown or has a bad value.
  */
-export function makeClient<F extends Functions = UntypedFunctions>(
+export function makeClient<F extends FunctionTable<F> = UntypedFunctions>(
   connection: Connection,
   options: PoolOptions,
 ): ArqClient<F> {
@@ -114,7 +114,7 @@ export function makeClient<F extends Functions = UntypedFunctions>(
  * {@linkcode QueueConnectionError} if the store does not answer in time; after that the call is not
  * known to have taken effect.
  */
-export class ArqClient<F extends Functions = UntypedFunctions> extends QueueInspection
+export class ArqClient<F extends FunctionTable<F> = UntypedFunctions> extends QueueInspection
   implements AsyncDisposable {
   /** The queue used where none is named. */
   readonly defaultQueueName: string;

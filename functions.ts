@@ -40,7 +40,8 @@ export interface JobMeta {
   readonly signal: AbortSignal;
   /**
    * A client on the worker's connection, to enqueue further jobs: to the worker's queue, or to the
-   * default one of the pool that `connection` is.
+   * default one of the pool that `connection` is. It takes any name and arguments;
+   * `ctx.arq as ArqClient<typeof functions>` has them checked.
    */
   readonly arq: ArqClient;
   /** Keyword arguments, as Python programs or the `kwargs` option pass them. */

@@ -4,21 +4,22 @@
  */
 import type { EnqueueOptions } from "./enqueue_options.ts";
 import type { Job } from "./jobs.ts";
-import type { ArgsOf, Functions, ResultOf } from "./typed_names.ts";
+import type { ArgsOf, FunctionTable, ResultOf } from "./typed_names.ts";
 import { checkKeys, isOptions, show } from "./validation.ts";
 
 /** One job of a list to enqueue. */
-export type JobRequest<F extends Functions, N extends keyof F & string = keyof F & string> = {
-  [K in N]:
-    & {
-      /** The function's name. */
-      readonly name: K;
-      /** Options as in `enqueueJob`. */
-      readonly options?: EnqueueOptions;
-    }
-    & ([] extends ArgsOf<F[K]> ? { readonly args?: Readonly<ArgsOf<F[K]>> }
-      : { readonly args: Readonly<ArgsOf<F[K]>> });
-}[N];
+export type JobRequest<F extends FunctionTable<F>, N extends keyof F & string = keyof F & string> =
+  {
+    [K in N]:
+      & {
+        /** The function's name. */
+        readonly name: K;
+        /** Options as in `enqueueJob`. */
+        readonly options?: EnqueueOptions;
+      }
+      & ([] extends ArgsOf<F[K]> ? { readonly args?: Readonly<ArgsOf<F[K]>> }
+        : { readonly args: Readonly<ArgsOf<F[K]>> });
+  }[N];
 
 /** The type of a request's own id; undefined where it has none. */
 export type IdOf<Request> = Request extends { readonly options: infer O }
@@ -26,7 +27,7 @@ export type IdOf<Request> = Request extends { readonly options: infer O }
   : undefined;
 
 /** What enqueueing one request of a list returns: null is possible where it has an id of its own. */
-export type JobOf<F extends Functions, Request> = Request extends
+export type JobOf<F extends FunctionTable<F>, Request> = Request extends
   { readonly name: infer N extends keyof F }
   ? ([IdOf<Request>] extends [undefined] ? Job<ResultOf<F[N]>> : Job<ResultOf<F[N]>> | null)
   : never;

@@ -10,6 +10,9 @@ export type AnyFunction = (ctx: never, ...args: never[]) => unknown;
 /** What `typeof functions` may be: names with their functions, bare or wrapped by `func`. */
 export type Functions = Readonly<Record<string, AnyFunction | WrappedFunction>>;
 
+/** What `F` must be for its names to be functions: a `typeof functions`, or an interface. */
+export type FunctionTable<F> = { readonly [Name in keyof F]: AnyFunction | WrappedFunction };
+
 /** A function with options, as `func` returns it. */
 export interface WrappedFunction {
   /** The function, or the module specifier it is imported from. */

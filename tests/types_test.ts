@@ -223,6 +223,26 @@ async function withoutTypeArgument(): Promise<void> {
 }
 
 /** Settings around it must not make it a function without arguments. */
+interface Tasks {
+  greet(ctx: JobContext, name: string): Promise<string>;
+  add: (ctx: unknown, a: number, b?: number) => number;
+}
+
+/** An interface, which has no index signature, says as much as `typeof functions`. */
+async function anInterface(ctx: JobContext): Promise<void> {
+  const arq: ArqClient<Tasks> = await createPool<Tasks>();
+  const greeting: string = await arq.call("greet", ["Ann"]);
+  const [sum] = await arq.enqueueJobs([{ name: "add", args: [1, 2] }]);
+  same<typeof sum, Job<number>>(true);
+  await (ctx.arq as ArqClient<Tasks>).enqueueJob("add", [greeting.length]);
+  // @ts-expect-error: the name is a text
+  await arq.enqueueJob("greet", [5]);
+  // @ts-expect-error: there is no such function
+  await arq.enqueueJob("nope");
+  // @ts-expect-error: a text is no function
+  await createPool<{ greet: string }>();
+}
+
 async function untypedModules(): Promise<void> {
   const _settings = {
     functions: { render: func("file:///a.ts#render", { isolate: true }) },
@@ -330,6 +350,7 @@ const compileTime = [
   takenIds,
   lists,
   withoutTypeArgument,
+  anInterface,
   untypedModules,
   looks,
   settings,
