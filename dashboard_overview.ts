@@ -239,7 +239,7 @@ function tiles(stats: QueueStats): Content {
     ),
     tile("In progress", shortCountText(stats.inProgress)),
     tile("Deferred", shortCountText(stats.deferred)),
-    tile("Completed", shortCountText(last?.complete ?? 0), "in the last minute"),
+    tile("Completed", shortCountText(last?.complete ?? 0), "last full minute"),
     tile("Failed", shortCountText(failed), "in the last hour", failed > 0 && "bad"),
     tile(
       "Waiting time",
