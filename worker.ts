@@ -206,7 +206,7 @@ export class Worker<State extends object = object> implements AsyncDisposable {
     try {
       if (ownsClient) await client.store.connect(stop);
       await client.store.describe().then(
-        log.store,
+        (described) => log.store(described, client.store.address, settings.queueName),
         (error) => log.storeFailed("read the store's info", error),
       );
       await this.#startUp(settings, state, stop);

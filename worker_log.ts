@@ -84,10 +84,18 @@ export const log = {
     });
   },
 
-  /** The line about the store, and what is wrong with its set-up. */
-  store({ info, warning }: { readonly info: string; readonly warning?: string }): void {
-    write("info", info, { event: "store" });
-    if (warning !== undefined) write("warning", warning, { event: "store" });
+  /**
+   * The line about the store and what is wrong with its set-up; and which one it is, and which queue,
+   * for whoever wonders why a job is not run.
+   */
+  store(
+    { info, warning }: { readonly info: string; readonly warning?: string },
+    address: string,
+    queueName: string,
+  ): void {
+    const properties = { event: "store", store: address, queueName };
+    write("info", `${info} store=${address} queue=${queueName}`, properties);
+    if (warning !== undefined) write("warning", warning, properties);
   },
 
   /** The queue is paused as the worker starts: whoever wonders why nothing runs is told. */

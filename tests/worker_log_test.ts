@@ -71,8 +71,10 @@ scenarios("The log", (scenario) => {
       assert.equal(first, "Starting worker for 2 functions: one, two");
       assert.match(
         second ?? "",
-        /^(redis_version=[\d.]+ mem_usage=\S+ clients_connected=\d+ db_keys=\d+|sqlite_version=[\d.]+ file_size=\S+ jobs=\d+)$/,
+        /^(redis_version=[\d.]+ mem_usage=\S+ clients_connected=\d+ db_keys=\d+|sqlite_version=[\d.]+ file_size=\S+ jobs=\d+) /,
       );
+      const where = ` store=${scene.arq.store.address} queue=${scene.queueName}`;
+      assert.ok(second?.endsWith(where), second);
       assert.equal(
         line(/^shutdown/).text,
         "shutdown on close ◆ 1 jobs complete ◆ 0 failed ◆ 0 retries ◆ 0 ongoing to cancel",
