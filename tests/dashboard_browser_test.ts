@@ -187,7 +187,7 @@ async function describeInChromium(): Promise<void> {
         await shown.waitFor();
         assert.match(await shown.innerText(), notice);
         // So it is read out, and the next Tab goes on from there.
-        assert.equal(await page.evaluate("document.activeElement.className"), "notice");
+        await page.locator(".notice:focus").waitFor();
       };
       await page.goto(server.url);
       await press("Pause", /paused/);
