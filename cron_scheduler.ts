@@ -3,6 +3,8 @@
  * @module
  */
 import { type CronJob, nextCron } from "./cron.ts";
+import { DeserializationError } from "./errors.ts";
+import { decodeResult } from "./serializer.ts";
 import { systemTimeZone } from "./validation.ts";
 import { log } from "./worker_log.ts";
 import type { CronRecord } from "./worker_records.ts";
@@ -99,11 +101,31 @@ export class CronScheduler {
     return job.schedule.timezone ?? this.#settings.timezone ?? systemTimeZone();
   }
 
-  /** A slot has one id in all workers of either language: the name and its time. */
-  async #enqueue(job: CronJob, dueAt: number): Promise<void> {
+  /**
+   * A slot has one id in all workers of either language, the name and its time; but an id is one among
+   * all queues: where another queue has a cron job of that name, the id has our queue in it, too.
+   */
+  async #enqueue({ name, jobId, unique }: CronJob, dueAt: number): Promise<void> {
     const { client, queueName } = this.#settings;
-    const { name, jobId, unique } = job;
-    const slotId = unique ? `${name}:${dueAt}` : undefined;
-    await client.enqueueScheduled(name, { queueName, deferUntil: dueAt, jobId }, slotId);
+    const enqueue = (slotId?: string) =>
+      client.enqueueScheduled(name, { queueName, deferUntil: dueAt, jobId }, slotId);
+    const slotId = `${name}:${dueAt}`;
+    const ownSlotId = `${slotId}:${queueName}`;
+    if (!unique) await enqueue();
+    else if (jobId !== undefined) await enqueue(ownSlotId); // a lock, which Python does not look at
+    else if (!await enqueue(slotId) && await this.#isElsewhere(slotId)) await enqueue(ownSlotId);
+  }
+
+  /** Whether the job of this id is in another queue, or was. */
+  async #isElsewhere(jobId: string): Promise<boolean> {
+    const { client: { store, deserializer }, queueName } = this.#settings;
+    const { result, hasPayload, score } = await store.lookUp(queueName, jobId, false);
+    if (result === undefined) return hasPayload && score === undefined;
+    try {
+      return decodeResult(result, deserializer).q !== queueName;
+    } catch (error) {
+      if (error instanceof DeserializationError) return true; // in a format that is not our queue's
+      throw error;
+    }
   }
 }

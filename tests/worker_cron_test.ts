@@ -60,6 +60,47 @@ scenarios("A cron job", (scenario) => {
     await tidy(scene);
   });
 
+  scenario(
+    "runs once per slot in each queue, also of those with one of its name",
+    async (scene) => {
+      const queues = [noting(), noting(), noting({ jobId: "only" }), noting({ jobId: "other" })];
+      for (const [i, { job }] of queues.entries()) {
+        const queueName = `${scene.prefix}other${i}`;
+        for (const _ of [1, 2]) scene.start({ cronJobs: [job], queueName });
+      }
+      for (const { slots } of queues) await waitForSlots(slots, 3);
+      for (const { slots } of queues) assert.equal(new Set(slots).size, slots.length);
+      await tidy(scene);
+    },
+  );
+
+  scenario(
+    "runs in its queue when it has run in another, and not again where it has",
+    async (scene) => {
+      const slot = Math.floor(Date.now() / 1_000) * 1_000 - 1_877; // the last but one
+      const { job } = noting();
+      const id = `cron:note:${slot}`;
+      const enqueueIn = async (name: string, connection = scene.arq) => {
+        const queueName = scene.prefix + name;
+        const cronJobs = [job] as CronJob<never>[];
+        const settings = resolveSettings({ cronJobs, connection, queueName });
+        await new CronScheduler(settings).enqueueSlots(slot - 500);
+        const entries = await scene.arq.store.queueEntries(queueName);
+        return entries.map(({ jobId }) => jobId);
+      };
+      assert.deepEqual(await enqueueIn("other"), [id]);
+      await scene.burst({ cronJobs: [job], queueName: `${scene.prefix}other` });
+      assert.deepEqual(await enqueueIn("other"), []);
+      assert.deepEqual(await enqueueIn("queue"), [`${id}:${scene.queueName}`]);
+      const stranger = await scene.pool({
+        jobSerializer: (record) => new TextEncoder().encode(JSON.stringify(record)),
+        jobDeserializer: (bytes) => JSON.parse(new TextDecoder().decode(bytes)),
+      });
+      assert.deepEqual(await enqueueIn("third", stranger), [`${id}:${scene.prefix}third`]);
+      await tidy(scene);
+    },
+  );
+
   scenario("runs once per worker if it is not unique", async (scene) => {
     const { job, slots } = noting({ unique: false });
     for (const _ of [1, 2, 3]) scene.start({ cronJobs: [job] });
@@ -183,7 +224,8 @@ scenarios("A cron job", (scenario) => {
     await scene.burst({ cronJobs: [job] });
     const [deferUntil = 0] = slots;
     const late = { jobId: "only", deferUntil };
-    assert.equal(await scene.arq.enqueueScheduled("note", late, `note:${deferUntil}`), false);
+    const slotId = `note:${deferUntil}:${scene.queueName}`;
+    assert.equal(await scene.arq.enqueueScheduled("note", late, slotId), false);
     await scene.burst({ cronJobs: [job] });
     assert.equal(slots.length, 2, "the next slot is another");
     await tidy(scene);
@@ -248,6 +290,6 @@ scenarios("A cron job", (scenario) => {
 /** What cron jobs leave by design: locks for a minute, and slots that come after the worker's end. */
 async function tidy(scene: Scene): Promise<void> {
   await scene.stop();
-  const own = /^(in-progress:|job:(.*:\d+|[\da-f]{32}|only)$|(queue|other)$)/;
+  const own = /^(in-progress:|job:(.*:\d+(:.*)?|[\da-f]{32}|only|other)$|(queue|other\d?|third)$)/;
   scene.leaves(...(await ends(scene)).filter((key) => own.test(key)));
 }
