@@ -19,7 +19,7 @@ import type { JobFilter, JobView, JobViewStatus, WorkerView } from "./client.ts"
 import { displayText, displayValue } from "./display.ts";
 import { JobNotFound } from "./errors.ts";
 import { progressOf, runningOn } from "./job_views.ts";
-import { countText, distanceText, durationText, timeText } from "./quantities.ts";
+import { distanceText, durationText, pluralText, timeText } from "./quantities.ts";
 import { nearest, show, systemTimeZone } from "./validation.ts";
 
 const VALUE_LIMIT = 120;
@@ -110,7 +110,9 @@ async function listJobs(
   if (shown.length === 0) return await out.lines(["no such jobs"]);
   await out.table(JOB_COLUMNS, shown);
   if (cursor === undefined) return;
-  const more = `more than ${countText(limit)} jobs; list them with --limit ${limit * 10}, or all`;
+  const more = `more than ${pluralText(limit, "job")}; list them with --limit ${
+    limit * 10
+  }, or all`;
   await out.lines([out.paint("dim", more)]);
 }
 

@@ -39,7 +39,7 @@ export function workersPage(context: PageContext, workers: readonly WorkerView[]
 
 function noWorkers(): Html {
   return nothing(
-    html`No worker of this queue has reported within the last minute. Start one: <code>arq worker SETTINGS</code>. Python's workers do not report.`,
+    html`No worker of this queue reports. Start one: <code>arq worker SETTINGS</code>. Python's workers do not report.`,
   );
 }
 

@@ -9,7 +9,7 @@ import {
   type JobMeta,
   type JobOutcome,
   splitSpecifier,
-  throwWithPlace,
+  throwWithPosition,
 } from "./functions.ts";
 import type { Isolation } from "./isolation.ts";
 import { jobLogger } from "./job_logger.ts";
@@ -123,7 +123,7 @@ function callFunction(run: JobRun, ctx: JobMeta): unknown {
 
 async function importFunction(specifier: string): Promise<AnyJobFunction> {
   const { path, name } = splitSpecifier(specifier);
-  const module: Record<string, unknown> = await import(path).catch(throwWithPlace);
+  const module: Record<string, unknown> = await import(path).catch(throwWithPosition);
   const fn = module[name];
   if (typeof fn !== "function") {
     throw new JobExecutionFailed(`Module ${path} exports no function "${name}"`);

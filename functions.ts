@@ -195,7 +195,7 @@ export function splitSpecifier(
 }
 
 /** Throws why a module cannot be loaded; what Bun cannot parse does not say by itself where it is. */
-export function throwWithPlace(error: unknown): never {
+export function throwWithPosition(error: unknown): never {
   if (!(error instanceof Error) || error.name !== "BuildMessage") throw error;
   const { position } = error as Error & { readonly position?: Readonly<Record<string, unknown>> };
   if (!position) throw error;

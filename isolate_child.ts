@@ -11,7 +11,7 @@ import { writeSync } from "node:fs";
 import process from "node:process";
 import { Worker as Thread } from "node:worker_threads";
 import { JobExecutionFailed } from "./errors.ts";
-import { type IsolatedContext, type JobLogger, Retry, throwWithPlace } from "./functions.ts";
+import { type IsolatedContext, type JobLogger, Retry, throwWithPosition } from "./functions.ts";
 import {
   encodeParts,
   FrameReader,
@@ -133,7 +133,7 @@ class Child {
 
   async #find(name: string): Promise<(...args: readonly unknown[]) => unknown> {
     const { module, load } = this.#options;
-    const fn = (await load().catch(throwWithPlace))[name];
+    const fn = (await load().catch(throwWithPosition))[name];
     if (typeof fn === "function") return fn as () => unknown;
     throw new JobExecutionFailed(`Module ${module} exports no function "${name}"`);
   }

@@ -24,7 +24,7 @@ describe("A queue behind Sentinels", () => {
   it("says in words when its Sentinels cannot help", async () => {
     const [first = "", last = ""] = service.url.split("mymaster");
     const refusal = async (url: string) =>
-      (await rejection(createPool(`${url}?connRetries=0`))).message;
+      (await rejection(createPool(`${url}?connRetries=0&connTimeout=10000`))).message;
     assert.match(
       await refusal(`${first}other${last}`),
       /^Redis at \S+\/other: the Sentinels know no primary of this name \(.+\)$/,
@@ -149,6 +149,7 @@ describe("Sentinels with a password of their own", () => {
       password,
       sentinelPassword,
       connRetries: 0,
+      connTimeout: 10_000,
     });
     const refusal = async (...passwords: Parameters<typeof connection>) =>
       (await rejection(createPool(connection(...passwords)))).message;

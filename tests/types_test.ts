@@ -222,7 +222,6 @@ async function withoutTypeArgument(): Promise<void> {
   same<typeof value, unknown>(true);
 }
 
-/** Settings around it must not make it a function without arguments. */
 interface Tasks {
   greet(ctx: JobContext, name: string): Promise<string>;
   add: (ctx: unknown, a: number, b?: number) => number;
@@ -243,6 +242,7 @@ async function anInterface(ctx: JobContext): Promise<void> {
   await createPool<{ greet: string }>();
 }
 
+/** Settings around it must not make it a function without arguments. */
 async function untypedModules(): Promise<void> {
   const _settings = {
     functions: { render: func("file:///a.ts#render", { isolate: true }) },
