@@ -427,7 +427,7 @@ describe("The commands for operators", () => {
     await using head = new Cli("bash", ["-c", shell, "bash", ...line], {});
     await using watching = startCli(["jobs", "--watch", "--interval=100ms", "--limit=1", url]);
     await using waiting = startCli(["enqueue", "f", "--wait", "--job-id=mine", url]);
-    for (let i = 0; i < 2; i++) await watching.line("more than 1 jobs");
+    for (let i = 0; i < 2; i++) await watching.line("more than 1 job;");
     await eventually(async () => await arq.job("mine").status() === "queued", "the job");
     const { stdout, stderr } = await head.ended;
     assert.equal(stderr, "");
