@@ -191,7 +191,8 @@ export class HeldJobs implements Disposable {
         if (renewed[i] || run.phase === "ended") continue;
         if (former === undefined) this.#stop(run, "lost");
         else {
-          run.claim = former;
+          const handbacks = Math.max(claim.handbacks, former.handbacks); // They came meanwhile.
+          run.claim = { ...former, handbacks };
           isInDoubt = true;
         }
       }
