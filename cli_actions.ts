@@ -168,7 +168,7 @@ export const RETRY: Command = operation(
     operands: ["[ID...]"],
     about: "They keep their arguments and ids, and start with their first try.",
     options: [
-      { name: "failed", help: "All failed jobs, instead of ids; no aborted ones" },
+      { name: "failed", help: "All failed and aborted jobs, instead of single ids" },
       { name: "function", value: "NAME", help: "With --failed: only jobs of this function" },
       { name: "since", value: "TIME", help: "With --failed: only since 30m ago, or a date" },
     ],

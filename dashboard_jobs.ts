@@ -217,7 +217,7 @@ function retryAll(context: PageContext, query: JobsQuery): Content {
     since !== undefined && ` from ${SINCE.find(([key]) => key === since)?.[1]}`,
   ];
   const question =
-    html`All failures${which} that are kept are enqueued again, not only those on this page, but no aborted jobs.`;
+    html`All failures${which} that are kept are enqueued again, not only those on this page.`;
   return confirmedButton(context, target, {
     action: "retry-all",
     label: "Retry all",

@@ -3,7 +3,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { JobAborted, JobNotFound, JobStateError } from "./errors.ts";
+import { JobNotFound, JobStateError } from "./errors.ts";
 import type { RetryJobsOptions } from "./inspection.ts";
 import { readEnd } from "./job_views.ts";
 import type { JobSource } from "./jobs.ts";
@@ -78,10 +78,7 @@ export async function retryMany(
   return retried;
 }
 
-/**
- * A listed failure as a retrial; undefined if it is none of those that are meant. An aborted job is
- * none: somebody has stopped it on purpose.
- */
+/** A listed failure as a retrial; undefined if it is none of those that are meant. */
 function readListed(
   source: RetrySource,
   { jobId, result }: ListedJob,
@@ -90,9 +87,8 @@ function readListed(
 ): Retrial | "unfit" | undefined {
   try {
     const record = readEnd(result, source.deserializer);
-    const isMeant = record.q === queueName && (functionName ?? record.f) === record.f;
-    const hasFailed = !record.s && !(record.r instanceof JobAborted);
-    return isMeant && hasFailed ? retrialOf(source, jobId, result, record) : undefined;
+    const isMeant = !record.s && record.q === queueName && (functionName ?? record.f) === record.f;
+    return isMeant ? retrialOf(source, jobId, result, record) : undefined;
   } catch (error) {
     logger.debug("{reason}", { reason: (error as Error).message });
     return "unfit";

@@ -220,7 +220,7 @@ export abstract class QueueInspection {
 
   /**
    * Enqueues the failures that are kept again, as `retryJob` does, the oldest first; returns how many.
-   * A job that was aborted is none of them: only `retryJob` enqueues it again.
+   * A job that was aborted is one of them.
    *
    * Jobs that fail meanwhile are left alone. Failures whose arguments were not kept are left out,
    * with a line in the log.

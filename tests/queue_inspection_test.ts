@@ -256,27 +256,6 @@ scenarios("ArqClient.retryJobs", (scenario) => {
     },
   );
 
-  scenario("leaves aborted jobs alone, which retryJob takes", async (scene) => {
-    const { arq } = scene;
-    const gate = new Gate();
-    const wait = (ctx: JobContext) => gate.pass(ctx.signal);
-    await arq.enqueueJob("wait", [], { jobId: "waiting" });
-    assert.equal(await arq.job("waiting").abort(), true);
-    scene.start({ functions: { wait, fail } });
-    await arq.enqueueJob("wait", [], { jobId: "running" });
-    await arq.enqueueJob("fail", ["x"], { jobId: "failed" });
-    await gate.reached();
-    assert.equal(await arq.job("running").abort(), true);
-    await assert.rejects(arq.job("failed").result());
-    await arq.pause();
-    assert.equal(await arq.retryJobs(), 1);
-    const { jobs } = await listAll(arq, { status: "failed" });
-    assert.deepEqual(jobs.map(({ jobId }) => jobId).sort(), ["running", "waiting"]);
-    assert.equal((await arq.retryJob("running")).jobId, "running");
-    for (const jobId of ["running", "failed"]) assert.ok(await arq.removeJob(jobId));
-    await arq.resume();
-  });
-
   scenario("heeds since and its signal, and leaves out what cannot be run again", async (scene) => {
     const { arq } = scene;
     await arq.enqueueJob("fail", ["x"], { jobId: "a" });
