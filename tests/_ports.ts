@@ -6,7 +6,7 @@
  * Among ourselves each is held by its guard, a port that this process listens on until it ends.
  */
 
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 
 const LOWEST_PORT = 10_000;
 const PORTS = 6_384;
@@ -21,19 +21,26 @@ export async function reservePort(): Promise<number> {
   }
 }
 
-function holds(guard: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
+async function holds(guard: number): Promise<boolean> {
   const server = createServer((socket) => socket.destroy());
-  server.on("error", () => resolve(false)); // somebody else's
-  server.listen(guard, "127.0.0.1", () => resolve(true));
   server.unref();
-  return promise;
+  return await listens(server, guard);
 }
 
-function isFree(port: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
+async function isFree(port: number): Promise<boolean> {
   const server = createServer();
-  server.on("error", () => resolve(false));
-  server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  if (!await listens(server, port)) return false;
+  await new Promise((resolve) => server.close(resolve));
+  return true;
+}
+
+/** Whether it could, or the port is somebody else's; another reason would be that of every port. */
+function listens(server: Server, port: number): Promise<boolean> {
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+  server.on(
+    "error",
+    (error: NodeJS.ErrnoException) => error.code === "EADDRINUSE" ? resolve(false) : reject(error),
+  );
+  server.listen(port, "127.0.0.1", () => resolve(true));
   return promise;
 }
