@@ -94,7 +94,9 @@ export class RedisStore implements Store {
     this.#given = given;
     this.#news = new RedisNews(prefix, () => this.#connectNews());
     this.prefix = prefix;
-    this.address = target.address;
+    this.address = target.database === 0
+      ? target.address
+      : `${target.address}?db=${target.database}`;
     this.inspection = new RedisInspection((...call) => this.#run(...call), prefix);
   }
 

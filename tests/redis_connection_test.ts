@@ -400,6 +400,7 @@ describe("Connections", () => {
   it("select the database of the connection string", async () => {
     await using server = await startRedis();
     await using store = await openTestStore({ url: `${server.url}/5` });
+    assert.equal(store.address, `127.0.0.1:${server.port}?db=5`); // another than that of database 0
     await store.writeHealth("h", "alive", 60_000);
     await using redis = await openRawRedis(server.url);
     assert.match(String(await redis.call("INFO", "keyspace")), /db5:keys=1/);
