@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Served as it is; without it everything works but the live numbers. */
+/** Served as it is; without it the numbers stand still, and a reload tells again what was done. */
 export const SCRIPT = `"use strict";
 (() => {
   const address = new URL(location.href);
