@@ -37,7 +37,7 @@ describe("reservePort", () => {
   it("keeps no program alive, and says why where none can be had", async () => {
     const program = startProgram("await reservePort();");
     assert.deepEqual(await once(program, "exit"), [0, null]);
-    const poor = startProgram("for (let i = 0; i < 100; i++) await reservePort();", 64);
+    const poor = startProgram("for (let i = 0; i < 400; i++) await reservePort();", 256);
     const [stderr, [code]] = await Promise.all([text(poor.stderr), once(poor, "exit")]);
     assert.match(stderr, /EMFILE|Failed to listen/);
     assert.equal(code, 1);
