@@ -196,11 +196,12 @@ export function splitSpecifier(
 
 /** Throws why a module cannot be loaded; what Bun cannot parse does not say by itself where it is. */
 export function throwWithPosition(error: unknown): never {
-  if (!(error instanceof Error) || error.name !== "BuildMessage") throw error;
-  const { position } = error as Error & { readonly position?: Readonly<Record<string, unknown>> };
+  const first = error instanceof AggregateError ? error.errors[0] : error;
+  if (!(first instanceof Error) || first.name !== "BuildMessage") throw error;
+  const { position } = first as Error & { readonly position?: Readonly<Record<string, unknown>> };
   if (!position) throw error;
   const { file, line, column } = position;
-  throw new SyntaxError(`${error.message} at ${file}:${line}:${column}`);
+  throw new SyntaxError(`${first.message} at ${file}:${line}:${column}`);
 }
 
 /** Options of {@linkcode Retry}. */

@@ -74,16 +74,23 @@ scenarios("A function by module specifier", (scenario) => {
     assert.equal(good?.success, true);
   });
 
-  scenario("tells where a module cannot be parsed", async (scene) => {
+  scenario("tells where a module cannot be parsed, the first place of several", async (scene) => {
     using folder = new Folder();
-    const file = folder.file("slip.ts");
-    writeFileSync(file, "export default () => {};\nexport const x = ;\n");
-    const slip = func(pathToFileURL(file).href);
-    const isolated = func(pathToFileURL(file).href, { isolate: true });
-    const jobs = await scene.arq.enqueueJobs([{ name: "slip" }, { name: "isolated" }]);
-    await scene.burst({ functions: { slip, isolated } });
-    for (const job of jobs) {
-      assert.match(String((await job?.resultInfo())?.result), /slip\.ts:2:18/);
+    for (
+      const [name, text, position] of [
+        ["slip.ts", "export default () => {};\nexport const x = ;\n", "slip.ts:2:18"],
+        ["twice.ts", "let a, b;\nlet a;\nlet b;\nexport default () => a;\n", "twice.ts:2:5"],
+      ] as const
+    ) {
+      writeFileSync(folder.file(name), text);
+      const { href } = pathToFileURL(folder.file(name));
+      const functions = { slip: func(href), isolated: func(href, { isolate: true }) };
+      const jobs = await scene.arq.enqueueJobs([{ name: "slip" }, { name: "isolated" }]);
+      await scene.burst({ functions });
+      for (const job of jobs) {
+        const { result } = await job?.resultInfo() ?? {};
+        assert.ok(String(result).includes(position), String(result));
+      }
     }
   });
 
