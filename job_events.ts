@@ -366,12 +366,9 @@ class JobWatch {
     if (news.kind === "gap") return void this.#look();
     if (this.#early) return void this.#early.push(news);
     const { at, starts } = news;
-    if (news.kind === "progress") this.#tellProgress(news);
-    else {this.#enter(
-        news.kind === "started" ? runningStage(starts) : waitingStage(starts),
-        at,
-        news,
-      );}
+    if (news.kind === "progress") return this.#tellProgress(news);
+    const stage = news.kind === "started" ? runningStage(starts) : waitingStage(starts);
+    this.#enter(stage, at, news);
   }
 
   /** Takes a step, by the store's clock, unless it or a later one is known. */
