@@ -83,8 +83,8 @@ export const STOP_LIMIT_MS = COMPLETION_WAIT_MS + GRACE_MS + 2 * TIMEOUT_MS + 3_
  */
 export const MAX_OVERTAKERS = 10 * WORKERS * MAX_JOBS;
 
-/** What may be left by jobs that have ended, as long as it expires. */
-const EXPIRING_KEY = /^arq:(result:|nonce:|ops:queues$|queue:(wake$|ops:))/;
+/** What may be left by jobs that have ended and by workers that were killed, as long as it expires. */
+const EXPIRING_KEY = /^arq:(result:|nonce:|ops:queues$|queue:(wake$|ops:|health-check$))/;
 const LASTING_KEYS = `
   local lasting = {}
   for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -115,7 +115,7 @@ async function openStage(plan: Plan, folder: Folder): Promise<Stage> {
       faults: (scene) => ({ ...workerFaults(scene), ...sqliteFaults(scene, folder.file()) }),
       countQueued: () => Promise.resolve(readRows(folder, "jobs").length),
       leftovers: () => {
-        const tables = ["jobs", "payloads", "health"];
+        const tables = ["jobs", "payloads"];
         return Promise.resolve(tables.flatMap((table) => readRows(folder, table)));
       },
       [Symbol.asyncDispose]: () => Promise.resolve(),
