@@ -191,8 +191,7 @@ export class HeldJobs implements Disposable {
         if (renewed[i] || run.phase === "ended") continue;
         if (former === undefined) this.#stop(run, "lost");
         else {
-          const handbacks = Math.max(claim.handbacks, former.handbacks); // They came meanwhile.
-          run.claim = { ...former, handbacks };
+          run.claim = former;
           isInDoubt = true;
         }
       }

@@ -311,40 +311,6 @@ describe("A worker on Redis", () => {
     assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
   });
 
-  it("leaves no count of hand-backs where it goes back to a claim from before them", async () => {
-    const prefix = randomPrefix();
-    const queue = `${prefix}queue`;
-    await using arq = await createPool(server.url, { prefix });
-    const { store, redis } = arq;
-    const gate = new Gate();
-    const functions = { wait: () => gate.pass() };
-    await using _running = start(new Worker({ functions, connection: arq }));
-    const { jobId } = await arq.enqueueJob("wait");
-    await gate.reached();
-    const lock = `${prefix}in-progress:${jobId}`;
-    const token = String(await redis.sendCommand(["GET", lock]));
-
-    const renew = store.renew.bind(store);
-    const renewed: (readonly boolean[])[] = [];
-    store.renew = async (...args) => {
-      // A third claim, whose reply was lost; then its lock has run out.
-      if (renewed.length === 0) await redis.sendCommand(["SET", lock, "lost:1"]);
-      else await redis.sendCommand(["DEL", lock]);
-      const replies = await renew(...args);
-      renewed.push(replies);
-      return replies;
-    };
-    const [holder = ""] = token.split(/[-:]/);
-    assert.equal(await store.releaseUnknown(queue, holder, []), 1); // as one whose reply was lost
-    await until("it has its first claim again", () => renewed.length === 2);
-    assert.deepEqual(renewed, [[false], [true]]);
-    assert.equal(String(await redis.sendCommand(["GET", lock])), token);
-    assert.equal(await redis.sendCommand(["EXISTS", `${prefix}handbacks:${jobId}`]), 1);
-    gate.open();
-    await arq.job(jobId).result({ timeout: 5_000 });
-    assert.equal(await redis.sendCommand(["EXISTS", `${prefix}handbacks:${jobId}`]), 0);
-  });
-
   it("looks for jobs after its line was cut, since a wake-up does not wait for ever", async () => {
     const prefix = randomPrefix();
     await using arq = await createPool(server.url, { prefix });
