@@ -193,8 +193,9 @@ local has_new = false
 for n, id in ipairs(ids) do
   local group, lock = groups[n], locks[n]
   local is_ours = lock == group.token
+  local is_untouched = is_ours and untouched[id] == group.token
   local leased, queued, is_anew
-  if not (is_ours and untouched[id] == group.token) then leased, queued, is_anew = look(n) end
+  if not is_untouched then leased, queued, is_anew = look(n) end
   local may_end = is_ours or ((group.success or not lock) and leased and queued)
   if may_end and not seen[id] then
     seen[id] = true
@@ -202,8 +203,9 @@ for n, id in ipairs(ids) do
     released[#released + 1] = members[n]
     gone[g + 1], gone[g + 2] = locks_of[n], STARTS .. id
     g = g + 2
-    -- Deleting what is hardly ever there costs as much as deleting what is.
-    if group.returned or not is_ours then
+    -- Deleting what is hardly ever there costs as much as deleting what is. But who has renewed a lease
+    -- may have got it back from another, after hand-backs that it was not told of.
+    if group.returned or not is_untouched then
       g = g + 1
       gone[g] = HANDBACKS .. id
     end

@@ -177,6 +177,18 @@ describe("Redis protocol, claim", () => {
     await s.claim();
     assert.deepEqual(await s.finish(late), ["done"]);
     assert.equal(await s.call("EXISTS", s.key("handbacks:b")), 0);
+
+    const former = await s.start("d");
+    await s.call("DEL", s.key("in-progress:d"));
+    await s.call("ZADD", s.queue, 5, "d");
+    await s.call("ZADD", s.leases, 5, `${former.score}:d`);
+    await s.store.giveBack(s.queue, [{ lease: only(await s.claim()), kind: "release", starts: 2 }]);
+    await s.claim();
+    await s.call("DEL", s.key("in-progress:d")); // the server stood still until it had run out
+    assert.deepEqual(await s.store.renew(s.queue, [former], LEASE_MS), [true]);
+    assert.equal(await s.call("GET", s.key("handbacks:d")), "1");
+    assert.deepEqual(await s.finish(former), ["done"]);
+    assert.equal(await s.call("EXISTS", s.key("handbacks:d")), 0);
   });
 
   it("heals leases that a clock set back left far in the future (rule 9)", async () => {
