@@ -2,7 +2,7 @@ import { configure, reset } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { after } from "node:test";
 import { type Job, type JobContext, type JobEvent, Retry } from "../mod.ts";
-import { Gate, pause, scenarios, type Scene } from "./_worker.ts";
+import { Gate, pause, scenarios, type Scene, until } from "./_worker.ts";
 
 const POLL = { pollDelay: 20 };
 
@@ -57,9 +57,9 @@ scenarios("ctx.progress", (scenario) => {
     const next = new Gate();
     let told = 0;
     const fn = async (ctx: JobContext) => {
-      for (const value of values) {
+      for (const [i, value] of values.entries()) {
         ctx.progress(value);
-        await pause(110); // more than the pause between two calls
+        await until("it is seen", () => told > i); // another would come in its place
       }
       await next.pass();
     };

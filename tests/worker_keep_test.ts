@@ -120,8 +120,16 @@ scenarios("A result", (scenario) => {
     scene.start({ functions: { wait }, keepResult: 0 });
     const job = await scene.arq.enqueueJob("wait", [], { jobId: "w" });
     await gate.reached();
+    const { store } = scene.arq;
+    const onFinished = store.onFinished.bind(store);
+    const listens = Promise.withResolvers<void>();
+    store.onFinished = async (...args) => {
+      const line = await onFinished(...args);
+      listens.resolve();
+      return line;
+    };
     const waiting = job?.result({ timeout: 5_000, pollDelay: 2_000 });
-    await pause(20); // so that it listens
+    await listens.promise;
     gate.open();
     assert.equal(await waiting, "heard");
     assert.equal(await job?.status(), "not_found");

@@ -267,9 +267,10 @@ scenarios("The log", (scenario) => {
     await listen();
     const settings = { functions: { x: () => {} }, healthCheckInterval: 10, pollDelay: 10 };
     scene.start(settings);
-    await pause(100); // several signs of life
     const pattern =
       /^recording health: \w{3}-\d\d [\d:]{8} j_complete=0 j_failed=0 j_retried=0 j_ongoing=0 queued=0$/;
+    await until("the first sign of life", () => lines.some(({ text }) => pattern.test(text)));
+    await pause(100); // several more
     line(pattern);
   });
 
