@@ -8,7 +8,6 @@ import {
   FailedJobs,
   func,
   type JobContext,
-  JobExecutionFailed,
   JobTimeoutError,
   Retry,
   Worker,
@@ -356,50 +355,6 @@ describe("The options of a run", () => {
   it("leave the worker as it was when they are refused", async () => {
     await assert.rejects(worker.runCheck({ maxBurstJobs: -1 }), RangeError);
     assert.equal(await worker.runCheck(), 0);
-  });
-});
-
-describe("A result that is too large for the server", () => {
-  it("becomes a failure that says so; its neighbour in the batch is recorded", async () => {
-    await using server = await startRedis({ args: ["--proto-max-bulk-len", "1mb"] });
-    await using arq = await createPool(server.url);
-    const gate = new Gate();
-    const functions = {
-      big: () => gate.pass().then(() => "x".repeat(3e6)),
-      small: () => gate.pass().then(() => "small"),
-    };
-    const worker = new Worker({ connection: arq, functions });
-    await using running = start(worker);
-    const big = await arq.enqueueJob("big");
-    const small = await arq.enqueueJob("small");
-    await gate.reached(2);
-    gate.open(); // both end in one turn
-    assert.equal(await small.result({ timeout: 5_000 }), "small");
-    await assert.rejects(big.result({ timeout: 5_000 }), (error) => {
-      assert.ok(error instanceof JobExecutionFailed);
-      assert.match(
-        error.message,
-        /^The result could not be recorded: Redis at \S+: a value is larger/,
-      );
-      return true;
-    });
-    assert.equal((await big.resultInfo())?.success, false);
-    assert.equal(await arq.call("small", [], { timeout: 5_000 }), "small");
-    await running[Symbol.asyncDispose]();
-    assert.equal(worker.jobsOngoing, 0);
-  });
-
-  it("becomes one also where it is that of a job which is out of tries", async () => {
-    await using server = await startRedis({ args: ["--proto-max-bulk-len", "1mb"] });
-    await using arq = await createPool(server.url);
-    const big = () => {
-      throw new Retry({ cause: new Error("x".repeat(3e6)) });
-    };
-    await using _worker = start(new Worker({ connection: arq, functions: { big }, maxTries: 1 }));
-    await assert.rejects(arq.call("big", [], { timeout: 5_000 }), {
-      name: "JobExecutionFailed",
-      message: /^The result could not be recorded: Redis at \S+: a value is larger/,
-    });
   });
 });
 
