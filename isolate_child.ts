@@ -85,12 +85,29 @@ export function serve(options: ChildOptions): void {
   thread.on("error", (error) => {
     throw error; // Nothing can be heard any more: the process ends with this error.
   });
+  onUncaught(() => child.refuseMore());
+}
+
+/** Calls back when an error is about to end the process, since nothing catches it. */
+function onUncaught(callback: () => void): void {
+  process.on("uncaughtExceptionMonitor", () => {
+    if (process.listenerCount("uncaughtException") === 0) callback();
+  });
+  if (!("bun" in process.versions)) return; // The monitor hears of rejections, too.
+  const handOn = (reason: unknown) => {
+    if (process.listenerCount("unhandledRejection") > 1) return; // The module's own heeds it.
+    callback();
+    process.off("unhandledRejection", handOn);
+    void Promise.reject(reason); // Now it ends the process, as it would have.
+  };
+  process.on("unhandledRejection", handOn);
 }
 
 /** Runs one job at a time. */
 class Child {
   readonly #options: ChildOptions;
   #controller = new AbortController();
+  #refusesMore = false;
 
   constructor(options: ChildOptions) {
     this.#options = options;
@@ -98,7 +115,16 @@ class Child {
 
   obey(order: Order): void {
     if (order.kind === "abort") this.#controller.abort(order.reason);
+    else if (this.#refusesMore) process.exit(1);
     else void this.#run(order);
+  }
+
+  /**
+   * Begins no other job, but ends the process: Bun, before it ends one by an error, carries out
+   * what has come by then, and would fail that job.
+   */
+  refuseMore(): void {
+    this.#refusesMore = true;
   }
 
   async #run({ exportName, record, facts }: Order & { readonly kind: "run" }): Promise<void> {

@@ -318,16 +318,29 @@ if (signal) process.kill(process.pid, signal);
 `;
 
 describe("A process that ends between two jobs", () => {
+  const functions = Object.fromEntries(
+    ["abandon", "count", "endure"].map((name) => [name, isolated(name, { maxProcesses: 1 })]),
+  );
+
   it("fails neither, whether something left by the first ends it or somebody else", async () => {
-    const functions = Object.fromEntries(
-      ["abandon", "count"].map((name) => [name, isolated(name, { maxProcesses: 1 })]),
-    );
     await playing({ functions }, async (call) => {
-      assert.equal(await call("abandon"), undefined);
-      const { pid, calls } = await call("count") as Count;
-      assert.equal(calls, 1);
-      process.kill(pid, "SIGKILL");
-      assert.equal((await call("count") as Count).calls, 1);
+      for (const how of ["rejects", "throws"]) {
+        const abandoned = await call("abandon", how);
+        const { pid, calls } = await call("count") as Count;
+        assert.notEqual(pid, abandoned);
+        assert.equal(calls, 1);
+        process.kill(pid, "SIGKILL");
+        assert.equal((await call("count") as Count).calls, 1);
+      }
+    });
+  });
+
+  it("does not end where the module heeds what nobody catches", async () => {
+    await playing({ functions }, async (call) => {
+      await call("endure");
+      const pid = await call("abandon", "rejects");
+      assert.equal(await call("abandon", "throws"), pid);
+      assert.deepEqual(await call("count"), { pid, calls: 1 });
     });
   });
 });

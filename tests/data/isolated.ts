@@ -22,9 +22,26 @@ export function count(): { readonly pid: number; readonly calls: number } {
   return { pid: process.pid, calls: ++calls };
 }
 
-/** Leaves behind what ends its process, as soon as it has returned. */
-export function abandon(): void {
-  void Promise.reject(new Error("abandoned"));
+/** Leaves an error behind that nobody catches, in a process so busy that the next job comes before. */
+export function abandon(_ctx: IsolatedContext, how: "rejects" | "throws"): number {
+  void failAfterReturn(new Error("abandoned"), how);
+  return process.pid;
+}
+
+async function failAfterReturn(error: Error, how: "rejects" | "throws"): Promise<void> {
+  for (let i = 0; i < 100; i++) await undefined;
+  if (how === "rejects") void Promise.reject(error);
+  else {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+}
+
+/** From now on, what nobody catches does not end its process. */
+export function endure(): void {
+  for (const event of ["unhandledRejection", "uncaughtException"]) process.on(event, () => {});
 }
 
 /** Has something to do at the end of its process. */
