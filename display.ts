@@ -50,8 +50,8 @@ export function displayValue(value: unknown, options: DisplayOptions = {}): stri
   const { limit = TEXT_LIMIT, isMultiline = false } = options;
   try {
     return curtail(new Display(limit, isMultiline).of(value, 0), limit);
-  } catch {
-    return "(cannot be shown)"; // A getter or a proxy of somebody else's object threw.
+  } catch { // A getter or a proxy of somebody else's object threw.
+    return curtail("(cannot be shown)", limit);
   }
 }
 

@@ -70,8 +70,9 @@ export function isError(value: unknown): value is Error {
 
 /** Turns an error into a map; its cause and own fields stay the values they are. */
 export function errorFields(error: Error): ErrorFields {
-  const name = String(error.name);
-  const message = String(error.message);
+  const [name, message] = [error.name, error.message].map((text: unknown) =>
+    typeof text === "string" ? text : textOf(text)
+  ) as [string, string];
   const stack = typeof error.stack === "string" ? error.stack : `${name}: ${message}`;
   const own: Fields = { ...error, name, message, stack };
   const fields: ErrorFields = { name, message, stack, ...own };

@@ -120,6 +120,7 @@ describe("displayValue", () => {
       },
     };
     assert.equal(displayValue(broken), "(cannot be shown)");
+    assert.equal(displayValue(broken, { limit: 1 }), "…");
   });
 
   it("shows an error with its stack, fields and causes on several lines", () => {

@@ -145,6 +145,8 @@ describe("a failure", () => {
     assert.ok(fail(proxy) instanceof Error);
     const odd = Object.assign(new Error("x"), { name: 5, stack: 6 });
     assert.deepEqual([fail(odd).name, fail(odd).stack], ["5", "5: x"]);
+    const nameless = Object.assign(new Error("x"), { name: [Object.create(null)] });
+    assert.equal(fail(nameless).message, "x");
     let deep = new Error("0");
     for (let i = 1; i < 3000; i++) deep = new Error(String(i), { cause: deep });
     assert.equal(fail(deep).message, "2999");

@@ -147,7 +147,9 @@ scenarios("ArqClient.workers", (scenario) => {
       jobsRetried: 0,
     });
     assert.ok(workerId && hostname && memoryBytes > 1_000_000);
-    assert.ok(run && startedAt >= before && run.startedAt >= startedAt && seenAt >= run.startedAt);
+    assert.ok(run && startedAt >= before && seenAt >= startedAt);
+    // The run began by the worker's clock, set right by an answer of the store, which may be late.
+    assert.ok(Math.abs(run.startedAt.getTime() - startedAt.getTime()) < 10_000);
     assert.deepEqual([run.jobId, run.functionName, run.jobTry], ["held\n", "wait", 1]);
     gate.open();
     await untilWorker(scene, "the job's end", ({ jobsComplete }) => jobsComplete === 2);
