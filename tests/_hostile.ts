@@ -1,6 +1,6 @@
 /** Bytes that nobody should have to read, made at random. */
-import fc from "fast-check";
 import { encodeJob, encodeResult, serialize } from "../serializer.ts";
+import { fc } from "./_properties.ts";
 import { fromHex } from "./_records.ts";
 
 const JOB = { t: null, f: "echo", a: [1, "two"], k: {}, et: 1_700_000_000_000 };

@@ -2,11 +2,11 @@
  * What every store must do, sentence by sentence of the `Store` interface. It runs unchanged
  * against each of them, so it knows nothing of what is behind the interface.
  */
-import fc from "fast-check";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Claim } from "../store.ts";
 import { bytes, endOf, eventually, newJob, only } from "./_helpers.ts";
+import { fc } from "./_properties.ts";
 import { randomPrefix } from "./_redis.ts";
 import {
   Bench,

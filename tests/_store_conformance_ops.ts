@@ -1,9 +1,9 @@
 /** The part of the conformance suite that is about operators. */
-import fc from "fast-check";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { JobList, ListedJob, PageQuery } from "../store.ts";
 import { bytes, endOf, eventually, newJob, only } from "./_helpers.ts";
+import { fc } from "./_properties.ts";
 import {
   type Bench,
   idsOf,

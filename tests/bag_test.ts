@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { Bag } from "../bag.ts";
+import { fc } from "./_properties.ts";
 
 describe("A bag", () => {
   it("has what was put in and not taken out, whatever the order", () => {

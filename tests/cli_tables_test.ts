@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
 import { describe, it } from "node:test";
 import { type Column, factLines, fitted, sparkline, tableLines, textWidth } from "../cli_tables.ts";
+import { fc } from "./_properties.ts";
 
 const plain = { width: undefined, paint: (_colour: string, text: string) => text };
 const tagged = { width: undefined, paint: (colour: string, text: string) => `<${colour}>${text}` };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
 import { describe, it } from "node:test";
 import { Address, FieldValue, html } from "../dashboard_html.ts";
+import { fc } from "./_properties.ts";
 
 const INVISIBLE = /(?!\n)[\p{Cc}\p{Cf}\p{Cs}]/u;
 

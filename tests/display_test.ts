@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
 import { describe, it } from "node:test";
 import { displayJson, displayText, displayValue } from "../display.ts";
+import { fc } from "./_properties.ts";
 
 /** What must never reach a terminal or a page as it is. */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;

@@ -1,9 +1,7 @@
-import fc from "fast-check";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type Duration, durationMs, type Instant, instantMs } from "../duration.ts";
-
-const SEED = 20260302;
+import { fc } from "./_properties.ts";
 
 /** Asserts that `durationMs` refuses `value` with this class and message. */
 function refusesDuration(value: unknown, name: string, message: RegExp, min = 0): void {
@@ -37,7 +35,6 @@ describe("durationMs", () => {
         const expected = ((hours * 60 + minutes) * 60 + seconds) * 1000;
         assert.equal(durationMs("timeout", { hours, minutes, seconds }), expected);
       }),
-      { seed: SEED },
     );
   });
 

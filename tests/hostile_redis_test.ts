@@ -1,5 +1,4 @@
 /** What nobody should have written into Redis: it spoils its own job at the most. */
-import fc from "fast-check";
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { type ArqClient, createPool } from "../client.ts";
@@ -7,6 +6,7 @@ import { ArqError } from "../errors.ts";
 import { Worker } from "../worker.ts";
 import { hostileBytes, hostileCounts } from "./_hostile.ts";
 import { openRawRedis, type RawRedis, within } from "./_helpers.ts";
+import { fc } from "./_properties.ts";
 import { fromHex } from "./_records.ts";
 import { randomPrefix, type RedisServer, startRedis } from "./_redis.ts";
 import { until } from "./_worker.ts";

@@ -1,5 +1,4 @@
 /** What nobody should have written into a SQLite file: it spoils its own job at the most. */
-import fc from "fast-check";
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it } from "node:test";
@@ -8,6 +7,7 @@ import { ArqError } from "../errors.ts";
 import { Worker } from "../worker.ts";
 import { hostileBytes } from "./_hostile.ts";
 import { within } from "./_helpers.ts";
+import { fc } from "./_properties.ts";
 import { Folder } from "./_sqlite.ts";
 import { until } from "./_worker.ts";
 

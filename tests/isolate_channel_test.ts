@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { encodeFrame, encodeParts, FrameReader, newMark, type Order } from "../isolate_channel.ts";
+import { fc } from "./_properties.ts";
 
 const MARK = newMark();
 

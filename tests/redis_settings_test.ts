@@ -1,10 +1,10 @@
-import fc from "fast-check";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SettingsError } from "../errors.ts";
 import { openStore } from "../open_store.ts";
 import { type RedisSettings, type RedisTarget, resolveRedisSettings } from "../redis_settings.ts";
 import { parseDsn } from "../redis_dsn.ts";
+import { fc } from "./_properties.ts";
 
 /** The problems that are told when these settings or this connection string are used. */
 function problemsOf(use: () => unknown): readonly string[] {

@@ -1,7 +1,7 @@
-import fc from "fast-check";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { LIMITS_MS, readMinutes, readTotals, Tally } from "../tally.ts";
+import { fc } from "./_properties.ts";
 
 /** What a tally hands out. */
 function take(tally: Tally) {
