@@ -46,6 +46,8 @@ export interface ScriptCall {
 
 const logger = getLogger(["arq", "redis"]);
 const BYTES = { [RESP_TYPES.BLOB_STRING]: Buffer };
+/** How much of its time is left to a repetition at least: with less, a fine connection looks silent. */
+const LEAST_SHARE = 0.25;
 const COMMAND_OPTIONS = { typeMapping: BYTES, timeout: undefined };
 
 /** Makes an unconnected client that asks `reconnect` what to do after a lost connection. */
@@ -220,6 +222,7 @@ export class RedisConnection {
     let deadline = performance.now() + timeoutMs;
     let mayTimeOut = retryOnTimeout;
     let again = false;
+    let answer: unknown;
     for (let failures = 0;; failures++) {
       try {
         return await attempt(again, Math.max(1, deadline - performance.now()));
@@ -230,10 +233,12 @@ export class RedisConnection {
         if (timedOut) {
           mayTimeOut = false;
           deadline = performance.now() + timeoutMs;
-        }
+        } else answer = error;
         const delay = backoff(failures, minDelayMs, maxDelayMs);
-        const late = performance.now() + delay >= deadline;
-        if (this.#closed || !mayPass || failures >= retries || late) throw this.#explain(error);
+        const late = performance.now() + delay >= deadline - timeoutMs * LEAST_SHARE;
+        if (this.#closed || !mayPass || failures >= retries || late) {
+          throw this.#explain(answer ?? error);
+        }
         await sleep(delay);
       }
     }

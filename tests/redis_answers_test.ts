@@ -117,4 +117,19 @@ describe("A server that answers", () => {
     await ask(server, "CONFIG", "SET", "min-replicas-to-write", 0);
     assert.deepEqual(await call, [true]);
   });
+
+  it("is told of by its answer where it falls silent then", async () => {
+    await using server = await startRedis({ args: ["--min-replicas-to-write", "1"] });
+    await using store = await connected(server, { timeout: 1_000 });
+    await using admin = await openRawRedis(server.url);
+    const refused = refusal(enqueue(store, "a"));
+    const isRefused = async () => /NOREPLICAS/.test(String(await admin.call("INFO", "errorstats")));
+    await eventually(isRefused, "the first answer");
+    server.kill("SIGSTOP");
+    try {
+      assert.match(await refused, /it has too few replicas to accept writes \(NOREPLICAS /);
+    } finally {
+      server.kill("SIGCONT");
+    }
+  });
 });
