@@ -110,16 +110,17 @@ export class HeldJobs implements Disposable {
     return this.#waiting.splice(0);
   }
 
-  /** Takes those out that have waited for too long: another worker may have a slot for them. */
+  /**
+   * Takes out those that wait once one has waited for too long: another worker may have a slot for
+   * them. All of them, lest a later one begin first; but for a suspect that has just come.
+   */
   takeBlocked(): readonly JobRun[] {
     const [next, second] = this.#waiting; // One of them has waited longest: a suspect is put first.
     if (next === undefined) return [];
     const since = performance.now() - WAIT_MS;
     if (Math.min(next.since, second?.since ?? Infinity) > since) return [];
-    const blocked = this.#waiting.filter((run) => run.since <= since);
-    this.#waiting = this.#waiting.filter((run) => run.since > since);
     this.#pace.noteBlocked();
-    return blocked;
+    return this.#waiting.splice(next.since > since ? 1 : 0);
   }
 
   /** Sees to it that those who wait do not do so for too long. */

@@ -390,7 +390,7 @@ export class JobLoop implements Executor, Counters, Sleeper {
     setImmediate(() => this.#fill());
   }
 
-  /** Starts jobs in all free slots; those go back that have waited for too long, or for a stop. */
+  /** Starts jobs in all free slots; those go back that wait for too long, or for a stop. */
   #fill(): void {
     const isStopping = this.#phase !== "running";
     this.#giveBack(isStopping ? this.#jobs.takeWaiting() : this.#jobs.takeBlocked());

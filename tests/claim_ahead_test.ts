@@ -4,7 +4,10 @@ import { describe, it } from "node:test";
 import { ClaimPace } from "../claim_pace.ts";
 import { JobAborted } from "../errors.ts";
 import { func, type JobContext } from "../functions.ts";
+import { HeldJobs } from "../held_jobs.ts";
+import { JobRun } from "../job_run.ts";
 import type { Job } from "../jobs.ts";
+import { resolveSettings } from "../worker_settings.ts";
 import { Gate, pause, scenarios, type Scene, until } from "./_worker.ts";
 
 /** Enqueues jobs by name, in this order. */
@@ -44,6 +47,31 @@ function watchCalls(scene: Scene): Calls {
 function block(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
+
+describe("Jobs that wait", () => {
+  const run = (jobId: string, waitedMs: number, isSuspect = false) => {
+    const lease = { jobId, token: "", score: "0" };
+    const state = { payload: undefined, starts: 1, handbacks: 0, abortAsked: false, isSuspect };
+    const run = new JobRun({ ...lease, ...state }, 0);
+    run.since -= waitedMs;
+    return run;
+  };
+  const blockedOf = (...runs: JobRun[]) => {
+    using jobs = new HeldJobs(resolveSettings({ functions: { quick: () => {} } }), () => {});
+    for (const run of runs) jobs.add(run);
+    return jobs.takeBlocked().map(({ claim }) => claim.jobId);
+  };
+
+  it("go back in their order once one has waited for too long", () => {
+    assert.deepEqual(blockedOf(run("a", 60), run("b", 60), run("c", 0)), ["a", "b", "c"]);
+    assert.deepEqual(blockedOf(run("a", 0), run("b", 0)), []);
+  });
+
+  it("go back without a suspect that has just come, which is the next to run", () => {
+    assert.deepEqual(blockedOf(run("a", 60), run("b", 0), run("s", 0, true)), ["a", "b"]);
+    assert.deepEqual(blockedOf(run("s", 60, true)), ["s"]);
+  });
+});
 
 describe("The pace of claims", () => {
   const paceAfter = (jobs: number, ms: number) => {
