@@ -14,7 +14,7 @@
  * @module
  */
 import { Cron } from "croner";
-import { type Duration, durationMs, instantMs } from "./duration.ts";
+import { type Duration, durationMs, instantMs, keepMs } from "./duration.ts";
 import { type FuncOptions, type JobContext, splitSpecifier } from "./functions.ts";
 import type { IsolateOptions } from "./isolate_options.ts";
 import {
@@ -352,7 +352,7 @@ function checkBooleans(options: Readonly<Record<string, unknown>>): void {
 
 function checkFuncOptions({ timeout, keepResult, maxTries }: FuncOptions): void {
   if (timeout !== undefined) durationMs("timeout", timeout, 1);
-  if (keepResult !== undefined && keepResult !== "forever") durationMs("keepResult", keepResult);
+  keepMs(keepResult);
   if (!isCount(maxTries)) {
     throw new RangeError(`maxTries must be a whole number of 1 or more, got ${show(maxTries)}`);
   }

@@ -54,6 +54,14 @@ export function durationMs(option: string, value: Duration, min = 0): number {
   throw new RangeError(`${option} must be ${limit} or more, got ${show(value)}${unit}`);
 }
 
+/** Returns for how many milliseconds `keepResult` has results kept; an hour if it says nothing. */
+export function keepMs(keepResult: Duration | "forever" = 3_600_000): number | "forever" {
+  if (keepResult === "forever") return keepResult;
+  if (typeof keepResult !== "string") return durationMs("keepResult", keepResult);
+  const forms = 'milliseconds, an object such as { hours: 5 } or "forever"';
+  throw new TypeError(`keepResult must be ${forms}, got ${show(keepResult)}`);
+}
+
 function sumOfParts(option: string, value: unknown): number {
   if (Object.prototype.toString.call(value) === "[object Temporal.Duration]") {
     return sumOfTemporal(option, value as Temporal.Duration);

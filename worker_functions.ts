@@ -4,7 +4,7 @@
  * @module
  */
 import type { CronJob } from "./cron.ts";
-import { type Duration, durationMs } from "./duration.ts";
+import { durationMs, keepMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
 import { type Func, type FuncOptions, type JobFunction, splitSpecifier } from "./functions.ts";
 import { type IsolateSettings, relativeProblem, resolveIsolate } from "./isolate_options.ts";
@@ -146,11 +146,6 @@ function functionOptions(
     maxTries,
     problems,
   };
-}
-
-/** How long results are kept, in milliseconds; an hour if nothing is said. */
-export function keepMs(value: Duration | "forever" = 3_600_000): number | "forever" {
-  return value === "forever" ? value : durationMs("keepResult", value);
 }
 
 /** Recognises what `cron` returns. */

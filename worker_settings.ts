@@ -4,7 +4,7 @@
  */
 import { ArqClient, type Connection, makeClient } from "./client.ts";
 import type { CronJob } from "./cron.ts";
-import { type Duration, durationMs } from "./duration.ts";
+import { type Duration, durationMs, keepMs } from "./duration.ts";
 import { SettingsError } from "./errors.ts";
 import { CONTEXT_FIELDS, type JobContext, type JobMeta, type JobOutcome } from "./functions.ts";
 import { DEFAULT_CONNECTION } from "./pool_options.ts";
@@ -14,7 +14,6 @@ import { checkKeys, isCount, isOptions, isTimeZone, nameProblem, show } from "./
 import {
   attemptWith,
   isCronJob,
-  keepMs,
   registerAll,
   type RegisteredFunction,
   type WorkerFunction,

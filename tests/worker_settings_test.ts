@@ -257,6 +257,11 @@ describe("Worker settings", () => {
         "maxBurstJobs must be a whole number of 1 or more, got -1",
       ],
       [
+        "a word but forever",
+        { functions, keepResult: "forevr" },
+        'keepResult must be milliseconds, an object such as { hours: 5 } or "forever", got "forevr"',
+      ],
+      [
         "a negative duration",
         { functions, keepResult: -5 },
         "keepResult must be 0 or more, got -5",
