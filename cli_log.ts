@@ -146,9 +146,9 @@ function indented(text: string): string {
   return text.split(/\r?\n/).map(oneLine).join("\n    ");
 }
 
-/** Frames between a worker and the function it calls. */
-const OWN_FRAME =
-  /^\s+at .*(?:\b(?:execution|job_run|job_loop)\.ts:\d|new Promise \(|processTicksAndRejections)/;
+/** Frames between a worker and the function it calls, but for the bracket that opens its fields. */
+const OWN_FRAMES =
+  /\n +at .*(?:\b(?:execution|job_run|job_loop|within \([^()]*telemetry)\.ts:\d|new Promise \(|processTicksAndRejections).*?( \{)?$/gm;
 
 /**
  * The stack of an error that a user's function or hook threw, without what the text says already.
@@ -161,7 +161,7 @@ function stackOf({ properties: { error, event } }: LogRecord): string {
     const head = `${error.name}: ${error.message}`;
     const text = inspect(error);
     const rest = text.startsWith(head) ? text.slice(head.length) : `\n${text}`;
-    return indented(rest.split("\n").filter((line) => !OWN_FRAME.test(line)).join("\n"));
+    return indented(rest.replace(OWN_FRAMES, "$1"));
   } catch {
     return ""; // A getter of somebody else's object threw.
   }

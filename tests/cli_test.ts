@@ -194,8 +194,11 @@ describe("arq worker", () => {
     const { code, stdout } = await callCli(["worker", SETTINGS, "--burst", "--url", scene.url]);
     assert.equal(code, 0);
     assert.match(stdout, /! bad:fail failed, TypeError: no such thing/);
-    assert.match(stdout, /^ +at .*cli_settings\.ts:\d+/m);
-    assert.doesNotMatch(stdout, /job_run|job_loop|^12:00:00/m);
+    assert.match(
+      stdout,
+      /\n +at .*cli_settings\.ts:\d.*(?:\n +\.\.\. .*)? \{\n +\[cause\]: RangeError: gone\n +at .*cli_settings\.ts:.* \{\n +code: 7\n +\}\n +\}\n/,
+    );
+    assert.doesNotMatch(stdout, /job_run|job_loop|telemetry|^12:00:00/m);
   });
 
   it("writes one JSON object a line for machines", async () => {
