@@ -205,16 +205,20 @@ export function missingPermission(message: string, url?: string): string | undef
 }
 
 /**
- * Replaces some of the settings. What the settings have from a class of their own stays, and so does
- * what a pool says of its queue, where the connection is another one.
+ * Replaces some of the settings, a prefix by that of a connection string too. What the settings have
+ * from a class of their own stays, and so does what a pool says of its queue, where the connection is
+ * another one.
  */
 export function withOverrides(
   settings: WorkerSettings,
   overrides: Partial<WorkerSettings>,
 ): WorkerSettings {
   const { connection } = overrides;
-  const ofPool = typeof connection === "string" ? settingsOfPool(settings, connection) : {};
-  const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
+  const isUrl = typeof connection === "string";
+  const ofPool = isUrl ? settingsOfPool(settings) : {};
+  const ofUrl = isUrl && parseQuery(connection.split("?")[1] ?? "").get("prefix") || undefined;
+  const given = Object.entries({ ...overrides, prefix: overrides.prefix ?? ofUrl })
+    .filter(([, value]) => value !== undefined);
   return Object.assign(
     Object.create(Object.getPrototypeOf(settings)),
     settings,
@@ -224,13 +228,12 @@ export function withOverrides(
 }
 
 /** What the pool of the settings says besides where it is, as far as nobody says otherwise. */
-function settingsOfPool(settings: WorkerSettings, url: string): Partial<WorkerSettings> {
+function settingsOfPool(settings: WorkerSettings): Partial<WorkerSettings> {
   const { connection: pool } = settings;
   if (!isClient(pool)) return {};
   const { prefix } = pool.store;
-  const isPrefixNamed = parseQuery(url.split("?")[1] ?? "").has("prefix");
   const ofPool: Partial<WorkerSettings> = {
-    prefix: isPrefixNamed ? undefined : prefix,
+    prefix,
     queueName: pool.defaultQueueName === `${prefix}queue` ? undefined : pool.defaultQueueName,
     jobSerializer: pool.serializer,
     jobDeserializer: pool.deserializer,

@@ -299,6 +299,31 @@ describe("The commands for operators", () => {
     assert.equal((await second.store.queueEntries("b:x")).length, 1);
   });
 
+  it("take the prefix of a connection string before that of the settings", async () => {
+    using folder = new Folder();
+    using project = new Project({
+      "settings.ts": `
+        export const functions = { f: () => {} };
+        export const prefix = "app:";`,
+    });
+    await using arq = await createPool(folder.url(), { prefix: "b:" });
+    const options = [
+      "--settings",
+      project.path("settings.ts"),
+      "--url",
+      `${folder.url()}?prefix=b:`,
+    ];
+    const { stdout, stderr } = await callCli(["enqueue", "f", ...options]);
+    assert.equal(stderr, "");
+    assert.equal((await arq.job(stdout.trim()).info())?.functionName, "f");
+    const other = await callCli(["enqueue", "f", ...options, "--prefix", "c:", "--json"]);
+    assert.equal(JSON.parse(other.stdout).queueName, "c:queue");
+    assert.equal((await arq.queuedJobs()).length, 1);
+    const worker = ["worker", project.path("settings.ts"), "--url", `${folder.url()}?prefix=b:`];
+    assert.equal((await callCli([...worker, "--burst"])).code, 0);
+    assert.equal((await arq.queuedJobs()).length, 0);
+  });
+
   it("tell that they have made a file, which would pass for a queue without jobs", async () => {
     using folder = new Folder();
     const first = await callCli(["stats", "--url", folder.url()]);
