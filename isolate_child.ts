@@ -85,15 +85,15 @@ export function serve(options: ChildOptions): void {
   thread.on("error", (error) => {
     throw error; // Nothing can be heard any more: the process ends with this error.
   });
-  onUncaught(() => child.refuseMore());
+  if ("bun" in process.versions) onUncaught(() => child.refuseMore()); // Deno ends at once.
 }
 
-/** Calls back when an error is about to end the process, since nothing catches it. */
+/** Calls back when an error is about to end the process, since nothing catches it; for Bun. */
 function onUncaught(callback: () => void): void {
   process.on("uncaughtExceptionMonitor", () => {
+    if (process.hasUncaughtExceptionCaptureCallback()) return;
     if (process.listenerCount("uncaughtException") === 0) callback();
   });
-  if (!("bun" in process.versions)) return; // The monitor hears of rejections, too.
   const handOn = (reason: unknown) => {
     if (process.listenerCount("unhandledRejection") > 1) return; // The module's own heeds it.
     callback();
@@ -114,9 +114,15 @@ class Child {
   }
 
   obey(order: Order): void {
-    if (order.kind === "abort") this.#controller.abort(order.reason);
-    else if (this.#refusesMore) process.exit(1);
-    else void this.#run(order);
+    if (order.kind === "abort") return this.#controller.abort(order.reason);
+    this.#controller = new AbortController();
+    setImmediate(() => setImmediate(() => this.#begin(order)));
+  }
+
+  /** After a whole turn of the event loop: an error of an earlier job, if it is there, comes first. */
+  #begin(order: Order & { readonly kind: "run" }): void {
+    if (this.#refusesMore) process.exit(1);
+    void this.#run(order);
   }
 
   /**
@@ -128,7 +134,6 @@ class Child {
   }
 
   async #run({ exportName, record, facts }: Order & { readonly kind: "run" }): Promise<void> {
-    this.#controller = new AbortController();
     this.#tell({ kind: "begun" });
     const { jobSerializer, jobDeserializer } = await this.#options.loadSerializer?.() ?? {};
     const job = decodeJob(record, jobDeserializer);

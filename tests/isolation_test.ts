@@ -324,7 +324,8 @@ describe("A process that ends between two jobs", () => {
 
   it("fails neither, whether something left by the first ends it or somebody else", async () => {
     await playing({ functions }, async (call) => {
-      for (const how of ["rejects", "throws"]) {
+      for (const how of ["rejects", "rejects later", "throws"]) {
+        await call("count");
         const abandoned = await call("abandon", how);
         const { pid, calls } = await call("count") as Count;
         assert.notEqual(pid, abandoned);
@@ -336,12 +337,14 @@ describe("A process that ends between two jobs", () => {
   });
 
   it("does not end where the module heeds what nobody catches", async () => {
-    await playing({ functions }, async (call) => {
-      await call("endure");
-      const pid = await call("abandon", "rejects");
-      assert.equal(await call("abandon", "throws"), pid);
-      assert.deepEqual(await call("count"), { pid, calls: 1 });
-    });
+    for (const by of ["listeners", "callback", ..."Deno" in globalThis ? ["events"] : []]) {
+      await playing({ functions }, async (call) => {
+        await call("endure", by);
+        const pid = await call("abandon", "rejects");
+        assert.equal(await call("abandon", "throws"), pid);
+        assert.deepEqual(await call("count"), { pid, calls: 1 });
+      });
+    }
   });
 });
 

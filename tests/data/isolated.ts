@@ -23,14 +23,17 @@ export function count(): { readonly pid: number; readonly calls: number } {
 }
 
 /** Leaves an error behind that nobody catches, in a process so busy that the next job comes before. */
-export function abandon(_ctx: IsolatedContext, how: "rejects" | "throws"): number {
+export function abandon(_ctx: IsolatedContext, how: Abandoning): number {
   void failAfterReturn(new Error("abandoned"), how);
   return process.pid;
 }
 
-async function failAfterReturn(error: Error, how: "rejects" | "throws"): Promise<void> {
+type Abandoning = "rejects" | "rejects later" | "throws";
+
+async function failAfterReturn(error: Error, how: Abandoning): Promise<void> {
   for (let i = 0; i < 100; i++) await undefined;
   if (how === "rejects") void Promise.reject(error);
+  else if (how === "rejects later") setImmediate(() => void Promise.reject(error));
   else {
     queueMicrotask(() => {
       throw error;
@@ -40,8 +43,16 @@ async function failAfterReturn(error: Error, how: "rejects" | "throws"): Promise
 }
 
 /** From now on, what nobody catches does not end its process. */
-export function endure(): void {
-  for (const event of ["unhandledRejection", "uncaughtException"]) process.on(event, () => {});
+export function endure(_ctx: IsolatedContext, by: "listeners" | "callback" | "events"): void {
+  if (by === "events") { // of Deno
+    for (const name of ["unhandledrejection", "error"]) {
+      globalThis.addEventListener(name, (event) => event.preventDefault());
+    }
+    return;
+  }
+  process.on("unhandledRejection", () => {});
+  if (by === "listeners") process.on("uncaughtException", () => {});
+  else process.setUncaughtExceptionCaptureCallback(() => {});
 }
 
 /** Has something to do at the end of its process. */
