@@ -126,8 +126,8 @@ class Child {
   }
 
   /**
-   * Begins no other job, but ends the process: Bun, before it ends one by an error, carries out
-   * what has come by then, and would fail that job.
+   * Begins no other job, but ends the process. Bun, before it ends one by an error, carries out what
+   * has come by then, and would fail that job; and a module that failed once is never loaded again.
    */
   refuseMore(): void {
     this.#refusesMore = true;
@@ -164,7 +164,11 @@ class Child {
 
   async #find(name: string): Promise<(...args: readonly unknown[]) => unknown> {
     const { module, load } = this.#options;
-    const fn = (await load().catch(throwWithPosition))[name];
+    const exported = await load().catch((error) => {
+      this.refuseMore();
+      return throwWithPosition(error);
+    });
+    const fn = exported[name];
     if (typeof fn === "function") return fn as () => unknown;
     throw new JobExecutionFailed(`Module ${module} exports no function "${name}"`);
   }

@@ -5,8 +5,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { getPriority } from "node:os";
 import process from "node:process";
 import { describe, it } from "node:test";
+import { pathToFileURL } from "node:url";
 import {
   createPool,
+  func,
   JobAborted,
   type JobContext,
   JobExecutionFailed,
@@ -267,6 +269,24 @@ describe("A process that fails", () => {
       const pid = await call("leave") as number;
       await gone(pid);
       assert.equal((await call("count") as Count).calls, 1);
+    });
+  });
+
+  it("is used no more where its module could not be loaded, which may succeed in another", async () => {
+    using notes = new Notes();
+    const module = notes.path("module.mjs");
+    const isThere = 'existsSync(new URL("database", import.meta.url))';
+    writeFileSync(
+      module,
+      `import { existsSync } from "node:fs";
+      if (!${isThere}) throw new Error("no database");
+      export const query = () => "found";`,
+    );
+    const query = func(`${pathToFileURL(module).href}#query`, { isolate: { maxProcesses: 1 } });
+    await playing({ functions: { query } }, async (call) => {
+      for (let i = 0; i < 2; i++) await assert.rejects(call("query"), /^Error: no database$/);
+      writeFileSync(notes.path("database"), "");
+      assert.equal(await call("query"), "found");
     });
   });
 
