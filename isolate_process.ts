@@ -19,7 +19,7 @@ import {
 import type { Command } from "./isolate_command.ts";
 import { jobLogger } from "./job_logger.ts";
 import { END_SIGNALS } from "./signals.ts";
-import { atMost } from "./sleep.ts";
+import { atMost, untilAborted } from "./sleep.ts";
 
 /** A process as both runtimes have it. */
 interface Subprocess {
@@ -66,6 +66,8 @@ export class IsolateProcess {
   #isEnding = false;
   #hasEnded = false;
   #printed = "";
+  /** Aborts once it has ended with a job: what it has told may stand behind what it has printed. */
+  #hurry = new AbortController();
 
   /** Starts it; the command has to tell it the mark of the channel's frames. */
   constructor(command: Command, mark: string) {
@@ -76,7 +78,11 @@ export class IsolateProcess {
     const outputs = Promise.allSettled([this.#readReports(), this.#readErrors()]);
     this.ended = this.#subprocess.ended.then(async (how) => {
       this.#hasEnded = true;
-      if (this.#call) await atMost(LAST_WORDS_MS, outputs);
+      if (this.#call) {
+        this.#hurry.abort();
+        await atMost(LAST_WORDS_MS, outputs);
+        this.#hurry = new AbortController();
+      }
       this.#subprocess.unref();
       // Where the job has not begun, an earlier one or a signal may be to blame.
       const isBlameless = !this.#hasBegun && (this.jobs > 1 || Object.hasOwn(END_SIGNALS, how));
@@ -166,7 +172,7 @@ export class IsolateProcess {
   async #pass(bytes: Uint8Array, decoder: TextDecoder, to: NodeJS.WriteStream): Promise<void> {
     this.#printed += decoder.decode(bytes, { stream: true });
     this.#printed = this.#printed.slice(-LAST_CHARACTERS);
-    await print(bytes, to);
+    await print(bytes, to, this.#hurry.signal);
   }
 
   #hear(message: unknown): void {
@@ -194,10 +200,15 @@ export class IsolateProcess {
 }
 
 /** Waits where there is no room, but not for long; that nobody reads any more is no job's fault. */
-async function print(bytes: Uint8Array, to: NodeJS.WriteStream): Promise<void> {
+async function print(
+  bytes: Uint8Array,
+  to: NodeJS.WriteStream,
+  hurry: AbortSignal,
+): Promise<void> {
   if (!to.listeners("error").includes(ignoreError)) to.on("error", ignoreError);
   const { promise: written, resolve } = Promise.withResolvers<void>();
-  if (!to.write(bytes, () => resolve())) await atMost(FAREWELL_MS, written);
+  if (to.write(bytes, () => resolve())) return;
+  await untilAborted(atMost(FAREWELL_MS, written), hurry).catch(() => {});
 }
 
 function ignoreError(): void {}

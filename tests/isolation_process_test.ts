@@ -1,6 +1,7 @@
 /** Programs that run functions in processes of their own: their death, their memory, their permissions. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
@@ -64,6 +65,21 @@ describe("A process for functions", () => {
     const pid = Number(await runProgram("beget", []));
     assert.ok(isAlive(pid));
     process.kill(pid, "SIGKILL");
+  });
+
+  it("is heard to its end, though nobody reads what its function prints", async () => {
+    if (IS_DENO) return; // Its worker waits for the reader with all that it does.
+    using notes = new Notes();
+    const program = notes.path("main.ts");
+    const url = JSON.stringify(pathToFileURL(PROGRAM).href);
+    writeFileSync(program, `console.log = console.error; await import(${url});`);
+    const running = spawn(process.execPath, ["run", program, "pour", "true", "[]"], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const [told] = await once(running.stderr, "data");
+    assert.equal(String(told), '"poured"\n');
+    running.stdout.resume();
+    await once(running, "close");
   });
 
   it("that runs out of memory fails its job only, with what it printed", async () => {

@@ -121,6 +121,13 @@ export function exit(_ctx: IsolatedContext, code: number): never {
   process.exit(code);
 }
 
+/** Prints more than a pipe holds, returns, and exits at once. */
+export function pour(): string {
+  for (let i = 0; i < 4; i++) writeSync(1, `${"x".repeat(60_000)}\n`);
+  setImmediate(() => process.exit(5));
+  return "poured";
+}
+
 /** Has an exception that nobody awaits when it is long done. */
 export function leave(): number {
   setTimeout(() => {
