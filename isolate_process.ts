@@ -25,8 +25,8 @@ import { atMost, untilAborted } from "./sleep.ts";
 interface Subprocess {
   /** Undefined if it could not be started. */
   readonly pid: number | undefined;
-  readonly stdout: AsyncIterable<Uint8Array>;
-  readonly stderr: AsyncIterable<Uint8Array>;
+  readonly stdout: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+  readonly stderr: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
   /** Resolves with how it ended, such as "exit code 1". */
   readonly ended: Promise<string>;
   write(bytes: Uint8Array): void;
@@ -243,18 +243,20 @@ function startWithNode({ path, args }: Command): Subprocess {
     child.on("error", (error) => resolve(`the error "${error.message}"`));
     child.on("exit", (code, signal) => resolve(signal ?? `exit code ${code}`));
   });
-  child.stdin.on("error", () => {}); // It has ended, which `ended` tells.
+  // Bun may have made none for what could not be started.
+  const { stdin, stdout, stderr }: Partial<typeof child> = child;
+  stdin?.on("error", () => {}); // It has ended, which `ended` tells.
   return {
     pid: child.pid,
-    stdout: child.stdout,
-    stderr: child.stderr,
+    stdout: stdout ?? [],
+    stderr: stderr ?? [],
     ended,
-    write: (bytes) => void child.stdin.write(bytes),
-    closeInput: () => void child.stdin.end(),
+    write: (bytes) => void stdin?.write(bytes),
+    closeInput: () => void stdin?.end(),
     kill: () => void child.kill("SIGKILL"),
     unref: () => {
       // Pipes are sockets, which the types of a stream do not say.
-      for (const output of [child.stdout, child.stderr]) (output as Partial<Socket>).unref?.();
+      for (const output of [stdout, stderr]) (output as Partial<Socket> | undefined)?.unref?.();
     },
   };
 }

@@ -82,6 +82,15 @@ describe("A process for functions", () => {
     await once(running, "close");
   });
 
+  it("that could not be started says so", () => {
+    const program = fileURLToPath(new URL("./data/starving_program.ts", import.meta.url));
+    const flags = IS_DENO ? ["-A", "--no-check"] : [];
+    const words = ["-c", 'ulimit -n 250; exec "$@"', "sh", process.execPath, "run", ...flags];
+    const { stdout } = spawnSync("/bin/sh", [...words, program], { encoding: "utf8" });
+    assert.match(stdout, /^Failed to spawn|^The process .* "count" ended with the error "EMFILE: /);
+    assert.match(stdout, /too many open files/i);
+  });
+
   it("that runs out of memory fails its job only, with what it printed", async () => {
     if (!IS_DENO) return; // Bun has no limit but the machine's.
     const isolate = { runtimeArgs: ["--v8-flags=--max-old-space-size=40"] };
