@@ -94,6 +94,8 @@ function onUncaught(callback: () => void): void {
     if (process.hasUncaughtExceptionCaptureCallback()) return;
     if (process.listenerCount("uncaughtException") === 0) callback();
   });
+  // In a mode that is not Bun's own it may live on; if it does not, the monitor hears of it.
+  if (process.execArgv.some((arg) => arg.startsWith("--unhandled-rejections"))) return;
   const handOn = (reason: unknown) => {
     if (process.listenerCount("unhandledRejection") > 1) return; // The module's own heeds it.
     callback();

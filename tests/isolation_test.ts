@@ -368,6 +368,18 @@ describe("A process that ends between two jobs", () => {
   });
 });
 
+describe("A process that Bun does not end for what nobody catches", () => {
+  it("goes on as well", async () => {
+    if ("Deno" in globalThis) return; // It has no such mode.
+    const isolate = { maxProcesses: 1, runtimeArgs: ["--unhandled-rejections=warn"] };
+    const functions = { abandon: isolated("abandon", isolate), count: isolated("count", isolate) };
+    await playing({ functions }, async (call) => {
+      const pid = await call("abandon", "rejects");
+      assert.deepEqual(await call("count"), { pid, calls: 1 });
+    });
+  });
+});
+
 describe("A signal to end, which reaches a process as well as its worker,", () => {
   it("is ignored, whether the function gives way or not", async () => {
     using notes = new Notes();
