@@ -3,6 +3,7 @@
  * @module
  */
 import { spawn } from "node:child_process";
+import { writeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { constants, setPriority } from "node:os";
 import process from "node:process";
@@ -199,16 +200,26 @@ export class IsolateProcess {
   }
 }
 
-/** Waits where there is no room, but not for long; that nobody reads any more is no job's fault. */
+/** Waits where there is no room, but not for long; that it cannot be printed is no job's fault. */
 async function print(
   bytes: Uint8Array,
   to: NodeJS.WriteStream,
   hurry: AbortSignal,
 ): Promise<void> {
+  if ("Deno" in globalThis) return printAtOnce(bytes, to === process.stderr ? 2 : 1);
   if (!to.listeners("error").includes(ignoreError)) to.on("error", ignoreError);
   const { promise: written, resolve } = Promise.withResolvers<void>();
   if (to.write(bytes, () => resolve())) return;
   await untilAborted(atMost(FAREWELL_MS, written), hurry).catch(() => {});
+}
+
+/** In Deno's own stream nothing moves any more once a write has failed, as one does on a full disk. */
+function printAtOnce(bytes: Uint8Array, fd: number): void {
+  try {
+    for (let sent = 0; sent < bytes.length;) sent += writeSync(fd, bytes.subarray(sent));
+  } catch {
+    // No job's fault, and nobody is there to be told.
+  }
 }
 
 function ignoreError(): void {}

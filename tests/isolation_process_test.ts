@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
+import type { Readable } from "node:stream";
 import { describe, it } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { IsolatePermissions } from "../isolate_options.ts";
@@ -40,6 +41,15 @@ function startProgram(
   });
 }
 
+/** Starts a program that tells the result where errors go. */
+function startTelling(name: string, stdout: "pipe" | number): ChildProcess {
+  const program = fileURLToPath(new URL("./data/telling_program.ts", import.meta.url));
+  const flags = IS_DENO ? ["-A", "--no-check"] : [];
+  const stdio = ["ignore", stdout, "pipe"] as const;
+  const args = ["run", ...flags, program, name, "true", "[]"];
+  return spawn(process.execPath, args, { stdio: [...stdio] });
+}
+
 /** The last line that a program prints. */
 async function lastLine(program: ChildProcess): Promise<string> {
   let output = "";
@@ -69,17 +79,21 @@ describe("A process for functions", () => {
 
   it("is heard to its end, though nobody reads what its function prints", async () => {
     if (IS_DENO) return; // Its worker waits for the reader with all that it does.
-    using notes = new Notes();
-    const program = notes.path("main.ts");
-    const url = JSON.stringify(pathToFileURL(PROGRAM).href);
-    writeFileSync(program, `console.log = console.error; await import(${url});`);
-    const running = spawn(process.execPath, ["run", program, "pour", "true", "[]"], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    const [told] = await once(running.stderr, "data");
+    const running = startTelling("pour", "pipe");
+    const [told] = await once(running.stderr as Readable, "data");
     assert.equal(String(told), '"poured"\n');
-    running.stdout.resume();
+    running.stdout?.resume();
     await once(running, "close");
+  });
+
+  it("may print where nothing can be printed", async () => {
+    if (!existsSync("/dev/full")) return;
+    const full = openSync("/dev/full", "w");
+    const running = startTelling("print", full);
+    const told = running.stderr?.toArray();
+    await once(running, "close");
+    closeSync(full);
+    assert.match(String((await told)?.join("")), /^"x{1000000}"\n$/);
   });
 
   it("that could not be started says so", () => {
