@@ -41,14 +41,20 @@ export interface CliEnd {
   readonly stderr: string;
 }
 
+/** What came through a pipe, and how far it was waited for. */
+interface Stream {
+  readonly lines: string[];
+  read: number;
+}
+
 /** The command line while it runs; it is killed at the end of its scope. */
 export class Cli implements AsyncDisposable {
   readonly ended: Promise<CliEnd>;
   readonly #child: ChildProcess;
-  readonly #lines: string[] = [];
+  /** Two pipes, which do not tell which of two lines was printed first. */
+  readonly #streams: readonly Stream[];
   readonly #output = { stdout: "", stderr: "" };
   readonly #listeners: Set<() => void> = new Set();
-  #read = 0;
   #hasEnded = false;
 
   constructor(command: string, args: readonly string[], options: CliOptions) {
@@ -59,8 +65,7 @@ export class Cli implements AsyncDisposable {
       stdio: ["ignore", "pipe", "pipe"],
       detached: options.isGroup ?? false,
     });
-    this.#collect("stdout");
-    this.#collect("stderr");
+    this.#streams = [this.#collect("stdout"), this.#collect("stderr")];
     this.ended = new Promise((resolve, reject) => {
       this.#child.once("error", reject);
       this.#child.once("close", (code, signal) => {
@@ -75,20 +80,21 @@ export class Cli implements AsyncDisposable {
     return this.#child.pid;
   }
 
-  /** Waits for a line after the last one that was waited for. */
+  /** Waits for a line after the last one of its stream that was waited for. */
   async line(pattern: RegExp | string): Promise<string> {
     const expression = typeof pattern === "string" ? escaped(pattern) : pattern;
     const deadline = Date.now() + DEADLINE_MS;
     for (;;) {
-      const at = this.#lines.findIndex((line, i) => i >= this.#read && expression.test(line));
-      const found = this.#lines[at];
-      if (found !== undefined) {
-        this.#read = at + 1;
+      for (const stream of this.#streams) {
+        const at = stream.lines.findIndex((line, i) => i >= stream.read && expression.test(line));
+        const found = stream.lines[at];
+        if (found === undefined) continue;
+        stream.read = at + 1;
         return found;
       }
       const left = deadline - Date.now();
       if (this.#hasEnded || left <= 0) {
-        assert.fail(`no line ${pattern} in\n${this.#lines.join("\n")}`);
+        assert.fail(`no line ${pattern} in\n${this.#output.stdout}${this.#output.stderr}`);
       }
       await this.#change(left);
     }
@@ -96,11 +102,11 @@ export class Cli implements AsyncDisposable {
 
   /** How many lines there are so far that match. */
   count(pattern: RegExp): number {
-    return this.#lines.filter((line) => pattern.test(line)).length;
+    return this.#streams.flatMap(({ lines }) => lines).filter((line) => pattern.test(line)).length;
   }
 
   kill(signal: NodeJS.Signals): void {
-    if (this.#child.pid !== undefined && !this.#hasEnded) process.kill(this.#child.pid, signal);
+    this.#signal(this.#child.pid, signal);
   }
 
   /** Closes the pipes that it prints to. */
@@ -111,7 +117,7 @@ export class Cli implements AsyncDisposable {
 
   /** Sends a signal to it and all that it has started, as a terminal does at a Ctrl-C. */
   killGroup(signal: NodeJS.Signals): void {
-    if (this.#child.pid !== undefined && !this.#hasEnded) process.kill(-this.#child.pid, signal);
+    this.#signal(this.#child.pid && -this.#child.pid, signal);
   }
 
   /** Sends a signal and waits for the end. */
@@ -125,15 +131,26 @@ export class Cli implements AsyncDisposable {
     await this.ended;
   }
 
-  #collect(name: "stdout" | "stderr"): void {
+  #signal(pid: number | undefined, signal: NodeJS.Signals): void {
+    if (pid === undefined || this.#hasEnded) return;
+    try {
+      process.kill(pid, signal);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error; // gone, not yet told
+    }
+  }
+
+  #collect(name: "stdout" | "stderr"): Stream {
+    const stream: Stream = { lines: [], read: 0 };
     let rest = "";
     this.#child[name]?.setEncoding("utf8").on("data", (text: string) => {
       this.#output[name] += text;
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      this.#lines.push(...lines);
+      stream.lines.push(...lines);
       this.#tell();
     });
+    return stream;
   }
 
   #tell(): void {
