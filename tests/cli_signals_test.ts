@@ -34,7 +34,7 @@ async function handsBack(signal: Signal): Promise<void> {
   await second.line("redis_version");
   const startedAt = Date.now();
   await second.line(/→ one:slow\(60000\) try=2/);
-  assert.ok(Date.now() - startedAt < 2_000, "long before a lease of 30 s would have ended");
+  assert.ok(Date.now() - startedAt < 15_000, "long before a lease of 30 s would have ended");
 }
 
 async function endsAtSecond(signal: Signal): Promise<void> {
@@ -80,9 +80,10 @@ describe("arq worker, told to end,", () => {
     await scene.arq.enqueueJob("untilFile", [files.path("end")], { jobId: "one" });
     await using cli = worker(scene, "#patient");
     await cli.line("→ one:untilFile");
+    // Both are on their way at once, however late they are; two of a kind would be one by then.
     cli.kill("SIGINT");
-    await cli.line("shutdown on SIGINT");
-    cli.kill("SIGINT");
+    cli.kill("SIGTERM");
+    await cli.line("shutdown on SIG");
     await sleep(ECHO_MS);
     files.write("end", "");
     await cli.line("← one:untilFile ● 'ended'");
@@ -149,11 +150,15 @@ describe("arq worker, when something throws where nobody can catch it,", () => {
       "settings.ts": `
         const fail = () => void Promise.reject(new RangeError("of one moment"));
         const again = () => void setTimeout(fail, ${ECHO_MS});
-        const forever = () => new Promise(() => {});
+        const failAgain = (ctx) => {
+          fail();
+          ctx.signal.addEventListener("abort", again); // once the first has been heard of
+          return new Promise(() => {});
+        };
         const slow = () => new Promise((resolve) => setTimeout(resolve, 100));
         export const functions = {
           several: () => (fail(), fail(), slow()),
-          later: () => (fail(), again(), forever()),
+          later: failAgain,
         };
         export const abortGrace = 60_000;
       `,
