@@ -139,6 +139,10 @@ for (const kind of ["Redis", "a file"] as const) {
       assert.match(failure, /^arq: job bad failed: TypeError: no such thing\\n12:00:00: forged$/m);
       assert.match(failure, /^ +at .*cli_settings\.ts/m);
       assert.equal(late, "arq: Job stuck has no result yet after 0.3 s\n");
+      await eventually(
+        async () => await stage.arq.job("stuck").status() === "in_progress",
+        "its start",
+      );
       const [page, running] = await Promise.all([
         stage.expect(0, "job", "bad"),
         stage.expect(4, "remove", "stuck"),
@@ -185,6 +189,7 @@ for (const kind of ["Redis", "a file"] as const) {
         const [[worker], { functions }] = await Promise.all([arq.workers(), arq.stats()]);
         return worker?.running.length === 1 && functions.length === 2 && worker;
       }, "a report of it all");
+      await eventually(() => arq.job("stuck").progress(), "its progress");
       const [workers, stats, job, [asJson]] = await Promise.all([
         stage.expect(0, "workers"),
         stage.expect(0, "stats"),
