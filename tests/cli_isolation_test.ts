@@ -58,7 +58,7 @@ describe("arq worker, with functions in processes of their own,", () => {
     await using scene = await openScene();
     using project = newProject();
     await using arq = await createPool(scene.url);
-    const look = async () => await arq.call("look", [], { timeout: 15_000 }) as Look;
+    const look = async () => await arq.call("look", [], { timeout: 20_000 }) as Look;
     const where = ["--watch", project.folder, "--url", scene.url];
     await using cli = startCli(["worker", project.path("settings.ts"), ...where]);
     const first = await look();
@@ -97,7 +97,7 @@ describe("arq worker, with functions in processes of their own,", () => {
     for (const options of [[], ["--watch", project.folder]]) {
       const args = ["worker", "settings.ts", "--url", scene.url, ...options];
       await using _cli = startCli(args, { program, cwd: project.folder });
-      assert.equal(await arq.call("found", [], { timeout: 15_000 }), true);
+      assert.equal(await arq.call("found", [], { timeout: 20_000 }), true);
     }
   });
 
@@ -116,7 +116,7 @@ describe("arq worker, with functions in processes of their own,", () => {
       const { code, stderr } = await cli.ended;
       assert.equal(stderr, "");
       assert.equal(code, 0);
-      assert.equal(await job.result({ timeout: 1_000 }), "held to the end");
+      assert.equal(await job.result({ timeout: 20_000 }), "held to the end");
     }));
   });
 
@@ -125,7 +125,7 @@ describe("arq worker, with functions in processes of their own,", () => {
     using project = newProject();
     await using arq = await createPool(scene.url);
     await using cli = startCli(["worker", project.path("settings.ts"), "--url", scene.url]);
-    const shout = (count: number) => arq.call("shout", [count], { timeout: 5_000 });
+    const shout = (count: number) => arq.call("shout", [count], { timeout: 20_000 });
     assert.equal(await shout(1), 1);
     cli.stopReading();
     for (const count of [1, 1_000, 1, 1_000]) assert.equal(await shout(count), count);

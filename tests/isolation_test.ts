@@ -25,6 +25,8 @@ import { gone, isAlive, isolated, Notes } from "./_isolation.ts";
 import { pause, scenarios, until } from "./_worker.ts";
 
 const POLL = { pollDelay: 20 };
+/** For what takes as long as a process, or a few, take to start. */
+const DEADLINE_MS = 40_000;
 const IN_MEMORY = "sqlite::memory:";
 
 scenarios("A function in a process of its own", (scenario) => {
@@ -35,7 +37,7 @@ scenarios("A function in a process of its own", (scenario) => {
     const { worker } = scene.start({ functions, onJobStart, ...POLL });
     const values = [new Date(5), new Map([[1, { big: 2n ** 70n }]]), undefined, -0, /x/g];
     const job = await scene.arq.enqueueJob("look", values, { jobId: "j", kwargs: { b: 2 } });
-    const { context, args } = await job?.result({ timeout: 4_000 }) as {
+    const { context, args } = await job?.result({ timeout: DEADLINE_MS }) as {
       readonly context: unknown;
       readonly args: unknown;
     };
@@ -52,7 +54,7 @@ scenarios("A function in a process of its own", (scenario) => {
       isAborted: false,
     });
     const failed = await scene.arq.enqueueJob("fail");
-    await assert.rejects(failed.result({ timeout: 4_000 }), (error: RangeError) => {
+    await assert.rejects(failed.result({ timeout: DEADLINE_MS }), (error: RangeError) => {
       assert.ok(error instanceof RangeError);
       assert.equal(error.message, "too far");
       assert.ok(error.cause instanceof TypeError);
@@ -60,7 +62,7 @@ scenarios("A function in a process of its own", (scenario) => {
       assert.deepEqual(Object.entries(error), [["code", "EFAR"], ["at", new Date(0)]]);
       return true;
     });
-    assert.equal(await scene.arq.call("again", [], { timeout: 4_000 }), 2);
+    assert.equal(await scene.arq.call("again", [], { timeout: DEADLINE_MS }), 2);
     assert.equal(String(worker), "<Worker j_complete=2 j_failed=1 j_retried=1 j_ongoing=0>");
   });
 
@@ -106,7 +108,7 @@ scenarios("A function in a process of its own", (scenario) => {
     const { worker, ended } = scene.start(settings);
     const aborted = await scene.arq.enqueueJob("spin", [notes.path("a")]);
     const first = await notes.pid("a");
-    assert.equal(await aborted.abort({ timeout: 4_000 }), true);
+    assert.equal(await aborted.abort({ timeout: DEADLINE_MS }), true);
     await assert.rejects(aborted.result(), JobAborted);
     const job = await scene.arq.enqueueJob("spin", [notes.path("b")]);
     const second = await notes.pid("b");
@@ -131,7 +133,7 @@ async function playing(
   const worker = new Worker({ connection: arq, abortGrace: 30, ...POLL, ...settings } as object);
   const running = worker.run();
   try {
-    await play((name, ...args) => arq.call(name, args, { timeout: 10_000 }), worker);
+    await play((name, ...args) => arq.call(name, args, { timeout: DEADLINE_MS }), worker);
   } finally {
     await worker.close();
   }
@@ -165,9 +167,9 @@ describe("A pool of processes", () => {
   it("has so many processes and no more; a job's time begins when it has one", async () => {
     using notes = new Notes();
     const functions = {
-      hold: isolated("hold", { maxProcesses: 2 }, { timeout: 4_000 }),
-      count: isolated("count", { maxProcesses: 2 }, { timeout: 300 }),
-      nap: () => pause(500), // longer than the time of the job that waits
+      hold: isolated("hold", { maxProcesses: 2 }, { timeout: DEADLINE_MS }),
+      count: isolated("count", { maxProcesses: 2 }, { timeout: 1_500 }),
+      nap: () => pause(1_600), // longer than the time of the job that waits
     };
     await playing({ functions }, async (call, worker) => {
       const held = [call("hold", notes.path("go")), call("hold", notes.path("go"))];
@@ -231,10 +233,13 @@ describe("A serializer of the program's own", () => {
     const functions = { double: isolated("double", { serializer }), plain: isolated("double") };
     await using arq = await createPool("sqlite::memory:", { jobSerializer, jobDeserializer });
     await playing({ functions, connection: arq }, async () => {
-      const doubled = await arq.call("double", [new Money(21)], { timeout: 10_000 });
+      const doubled = await arq.call("double", [new Money(21)], { timeout: DEADLINE_MS });
       assert.ok(doubled instanceof Money);
       assert.equal(doubled.cents, 42);
-      await assert.rejects(arq.call("plain", [new Money(21)], { timeout: 10_000 }), /no money/);
+      await assert.rejects(
+        arq.call("plain", [new Money(21)], { timeout: DEADLINE_MS }),
+        /no money/,
+      );
     });
   });
 });
@@ -427,7 +432,7 @@ describe("A function that is told to stop", () => {
   it("is killed at its timeout while it spins, and its place is free at once", async () => {
     using notes = new Notes();
     const functions = {
-      spin: isolated("spin", { maxProcesses: 1 }, { timeout: 300 }),
+      spin: isolated("spin", { maxProcesses: 1 }, { timeout: 1_500 }), // in which it says that it spins
       count: isolated("count", { maxProcesses: 1 }),
     };
     await playing({ functions }, async (call) => {

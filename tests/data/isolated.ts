@@ -68,8 +68,10 @@ export function spin(_ctx: IsolatedContext, file: string): void {
 
 /** Waits until it is told to stop. */
 export async function heed(ctx: IsolatedContext, file: string): Promise<void> {
-  writeFileSync(file, String(process.pid));
-  await new Promise((resolve) => ctx.signal.addEventListener("abort", resolve));
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (ctx.signal.aborted) resolve(); // where this process is late
+  ctx.signal.addEventListener("abort", () => resolve());
+  await promise;
   writeFileSync(file, String(ctx.signal.reason));
   ctx.signal.throwIfAborted();
 }
