@@ -27,6 +27,8 @@ export interface Backend {
   countConnections(): Promise<number | undefined>;
   /** Lets the leases of all running jobs end now, as if their workers had been silent. */
   endLeases(prefix: string, queueName: string): Promise<void>;
+  /** Lets the deferred jobs of a queue be due now, as if their time had passed. */
+  makeDue(queueName: string): Promise<void>;
   /** Removes every key under a prefix. */
   clear(prefix: string): Promise<void>;
   /** Releases what `connect` took. */
@@ -64,6 +66,12 @@ export function redisBackend(): Backend {
         await client.del(`${prefix}in-progress:${jobId}`);
         await client.zAdd(leases, { score: 2, value: member }, { condition: "XX" });
         await client.zAdd(queueName, { score: 2, value: jobId }, { condition: "XX" });
+      }
+    },
+    makeDue: async (queueName) => {
+      const client = await openProbe();
+      for (const value of await client.zRangeByScore(queueName, Date.now(), "+inf")) {
+        await client.zAdd(queueName, { score: 2, value }, { condition: "XX" });
       }
     },
     clear: async (prefix) => {
@@ -183,8 +191,15 @@ const END_LEASES = `
   UPDATE jobs SET score = 2, lease_until = 2, locked_until = 2
   WHERE lease_until IS NOT NULL AND queue IN (SELECT queue FROM queues WHERE name = ?)`;
 
+/** Makes the deferred jobs of a queue due. */
+const MAKE_DUE = `
+  UPDATE jobs SET score = 2
+  WHERE lease_until IS NULL AND queue IN (SELECT queue FROM queues WHERE name = ?)`;
+
 /** What one can see and do behind the library, with a handle on the database. */
-function lookInto(open: () => DatabaseSync): Pick<Backend, "keys" | "endLeases" | "clear"> {
+function lookInto(
+  open: () => DatabaseSync,
+): Pick<Backend, "keys" | "endLeases" | "makeDue" | "clear"> {
   return {
     keys: (prefix) => {
       const now = Date.now();
@@ -197,6 +212,10 @@ function lookInto(open: () => DatabaseSync): Pick<Backend, "keys" | "endLeases" 
     },
     endLeases: (_prefix, queueName) => {
       open().prepare(END_LEASES).run(queueName);
+      return Promise.resolve();
+    },
+    makeDue: (queueName) => {
+      open().prepare(MAKE_DUE).run(queueName);
       return Promise.resolve();
     },
     clear: (prefix) => {

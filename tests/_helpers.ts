@@ -14,7 +14,7 @@ type Falsy = false | 0 | "" | null | undefined;
 export async function eventually<T>(
   condition: () => T | Promise<T>,
   what: string,
-  deadlineMs = 8_000,
+  deadlineMs = 20_000,
 ): Promise<Exclude<T, Falsy>> {
   const deadline = performance.now() + deadlineMs;
   for (;;) {

@@ -15,7 +15,7 @@ import { type Backend, type Key, redisBackend, sqliteBackends } from "./_backend
 import { eventually } from "./_helpers.ts";
 import { randomPrefix } from "./_redis.ts";
 
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 20_000;
 
 /** A worker that runs. */
 export interface RunningWorker<State extends object> {
@@ -108,6 +108,11 @@ export class Scene {
   /** Lets all leases end, as if nobody had renewed them for long. */
   async endLeases(): Promise<void> {
     await this.#backend.endLeases(this.prefix, this.queueName);
+  }
+
+  /** Lets the deferred jobs of the default queue, of which none may be running, be due now. */
+  async makeDue(): Promise<void> {
+    await this.#backend.makeDue(this.queueName);
   }
 
   /** Claims what is due as a worker does that dies with it, and lets the leases end. */
