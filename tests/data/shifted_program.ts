@@ -33,13 +33,14 @@ if (role === "worker") {
     jobTry: ctx.jobTry,
   });
   const slow = async (ctx: { score: number; jobTry: number }) => {
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    if (ctx.jobTry > 1) return when(ctx); // before the first is through
+    await new Promise((resolve) => setTimeout(resolve, 1_500)); // its lease is renewed meanwhile
     return when(ctx);
   };
   const tick = cron(when, "* * * * * *", { name: "tick", keepResult: 60_000 });
   const functions = { when, slow };
-  const settings = { functions, cronJobs: [tick], connection, prefix, pollDelay: 100, lease: 500 };
-  await new Worker(settings).run();
+  const options = { functions, cronJobs: [tick], connection, prefix };
+  await new Worker({ ...options, pollDelay: 100, lease: 3_000 }).run();
 } else {
   await using arq = await createPool(String(connection), { prefix });
   const timeout = 20_000;
