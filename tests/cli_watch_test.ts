@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createPool } from "../client.ts";
 import { type Cli, IS_DENO, openScene, Project, type Scene, SETTINGS, startCli } from "./_cli.ts";
 import { callCli } from "./_cli_call.ts";
+import { eventually } from "./_helpers.ts";
 
 const FIXTURE = new URL("fixtures/cli_settings.ts", import.meta.url).href;
 const SETTINGS_SOURCE = `
@@ -148,18 +149,21 @@ describe("arq worker --watch", () => {
     for (const name of ["node_modules/a/a.ts", ".git/b.ts", "queue.sqlite-wal", "notes.txt"]) {
       project.write(name, "changed");
     }
+    let pauses = 0; // of this test, on a busy machine: what follows is another burst
+    let last = performance.now();
     for (let n = 0; n < 20; n++) {
       project.write("parts/version.ts", version(n));
       project.write(`parts/new/more${n}.ts`, "");
+      if (performance.now() - last > 60) pauses++;
+      last = performance.now();
     }
-    await cli.line(CHANGED);
-    await cli.line(READY);
-    assert.equal(await scene.arq.call("double", [10]), 190);
+    const isTimes = (n: number) =>
+      eventually(async () => await scene.arq.call("double", [10]) === 10 * n, `version ${n}`);
+    await isTimes(19);
     project.write("parts/version.ts", version(7));
-    await cli.line("version.ts has changed");
-    await cli.line(READY);
-    assert.equal(await scene.arq.call("double", [10]), 70);
-    assert.equal(cli.count(CHANGED), 2);
+    await isTimes(7);
+    const reloads = cli.count(CHANGED);
+    assert.ok(reloads >= 2 && reloads <= 2 + pauses, `${reloads} reloads, ${pauses} pauses`);
   });
 
   it("watches several folders, and the settings wherever they are", async () => {
@@ -250,7 +254,7 @@ describe("arq worker under the runtime's own --watch", () => {
   it("starts its jobs again after a change", async () => {
     await using scene = await openScene();
     using project = makeProject({
-      "settings.ts": `${SETTINGS_SOURCE}export const lease = 500;\n`,
+      "settings.ts": `${SETTINGS_SOURCE}export const lease = 2_000;\n`,
     });
     const runtimeArgs = IS_DENO ? ["run", "-A", "--watch"] : ["--watch"];
     const args = ["worker", project.path("settings.ts"), "--url", scene.url];
