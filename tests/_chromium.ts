@@ -11,7 +11,7 @@ import {
 } from "playwright-core";
 import { ensureProgram, findProgram } from "./_programs.ts";
 
-const ACTION_DEADLINE_MS = 10_000;
+const ACTION_DEADLINE_MS = 30_000;
 
 /** Starts Chromium, which is installed where it is missing and that needs no question. */
 export async function startChromium(): Promise<Browser> {

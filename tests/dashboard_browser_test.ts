@@ -81,9 +81,9 @@ describe("dashboard over HTTP", () => {
     const readTo = async (pattern: RegExp) => {
       for (let all = ""; !pattern.test(all);) all += (await reader?.read())?.value ?? assert.fail();
     };
-    await within(5_000, "the numbers", readTo(/"tiles"/));
+    await within(20_000, "the numbers", readTo(/"tiles"/));
     await stage.arq.resume();
-    await within(5_000, "the change", readTo(/"state"/));
+    await within(20_000, "the change", readTo(/"state"/));
     leaving.abort();
     await looksEnd(looks);
     stage.gate.open();
