@@ -19,7 +19,7 @@ export const RUN: readonly string[] = IS_DENO ? ["run", "-A", "--quiet"] : [];
 /** What settings outside this repository import the library from. */
 export const LIBRARY = new URL("../mod.ts", import.meta.url).href;
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 40_000;
 
 export interface CliOptions {
   /** Added to the environment. */

@@ -166,7 +166,7 @@ function describeRemote(): void {
     await using cli = startCli([...args, "--watch", "."], options);
     await cli.line("Starting worker for 3 functions: again, double, cron:yearly");
     await cli.line("again retrying job");
-    assert.equal(await job.result({ timeout: 10_000 }), "arq.job42");
+    assert.equal(await job.result({ timeout: 40_000 }), "arq.job42");
     project.write(
       "settings.ts",
       REMOTE_SETTINGS(`${server.url}/second/mod.ts`).replace("2 * n", "n"),
@@ -209,7 +209,7 @@ function describeRemote(): void {
     for (const watching of [[], ["--watch", "."]]) {
       const args = ["worker", "./jobs/settings.ts", "--url", scene.url, ...watching];
       await using _cli = startCli(args, options);
-      assert.equal(await arq.call("answer", [], { timeout: 15_000 }), 42);
+      assert.equal(await arq.call("answer", [], { timeout: 40_000 }), 42);
     }
   });
 

@@ -239,7 +239,7 @@ scenarios("Job.events", (scenario) => {
     const { events } = await begin(job);
     const told: JobEvent[] = [];
     const next = async (what: string) => {
-      const { value } = await within(5_000, what, events.next());
+      const { value } = await within(20_000, what, events.next());
       told.push(value as JobEvent);
       return shown(told).at(-1);
     };
