@@ -27,8 +27,8 @@ import {
 } from "./_redis.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-const FILE_DEADLINE_MS = 180_000;
-const TEST_DEADLINE_MS = 60_000;
+const FILE_DEADLINE_MS = 300_000;
+const TEST_DEADLINE_MS = 120_000;
 const KILL_AFTER_MS = 1_000;
 
 interface Runtime {

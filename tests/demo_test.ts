@@ -10,7 +10,7 @@ import { Folder } from "./_sqlite.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const FLAGS = "Deno" in globalThis ? ["run", "-A", "--no-check"] : [];
-const DEADLINE_MS = 50_000;
+const DEADLINE_MS = 100_000;
 
 /** Runs the demo; without `ARQ_URL` it chooses its own store. */
 function runDemo(

@@ -101,13 +101,13 @@ for (const document of documents()) {
 async function problemOf(file: URL): Promise<unknown> {
   const cwd = fileURLToPath(new URL(".", file));
   const args = commandFor(fileURLToPath(file));
-  return await run(process.execPath, args, { cwd, timeout: 60_000 }).then(() => undefined, same);
+  return await run(process.execPath, args, { cwd, timeout: 110_000 }).then(() => undefined, same);
 }
 
 async function problemOfTypes(): Promise<unknown> {
   const files = examples.map(({ file }) => fileURLToPath(file));
   const args = ["check", "--no-lock", ...files];
-  return await run(process.execPath, args, { timeout: 60_000 }).then(() => undefined, same);
+  return await run(process.execPath, args, { timeout: 110_000 }).then(() => undefined, same);
 }
 
 function same(error: unknown): unknown {
