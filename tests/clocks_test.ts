@@ -14,6 +14,8 @@ import { until } from "./_worker.ts";
 
 const PROGRAM = fileURLToPath(new URL("data/shifted_program.ts", import.meta.url));
 const HOUR_MS = 3_600_000;
+/** A slow machine may be so late; a wrong clock is so for an hour. */
+const LATE_MS = 30_000;
 const SHIFTS = [["ahead", HOUR_MS], ["behind", -HOUR_MS]] as const;
 
 /** What the program's functions return. */
@@ -50,7 +52,7 @@ function kill({ pid, exitCode, signalCode }: ChildProcess): void {
 }
 
 function isOnTime({ at }: When, due: number, what: string): void {
-  assert.ok(at >= due - 50 && at < due + 5_000, `${what}: ${at - due} ms after it was due`);
+  assert.ok(at >= due - 50 && at < due + LATE_MS, `${what}: ${at - due} ms after it was due`);
 }
 
 describe("A worker whose clock is an hour", () => {
@@ -63,15 +65,15 @@ describe("A worker whose clock is an hour", () => {
       await using _worker = start(shiftMs, url, prefix, "worker");
       await using _other = start(-shiftMs, url, prefix, "worker");
       const result = async (options: Parameters<typeof arq.call>[2]) =>
-        await arq.call("when", [], { timeout: 20_000, ...options }) as When;
+        await arq.call("when", [], { timeout: 40_000, ...options }) as When;
       await result({}); // they have started
       const now = Date.now();
       const [atOnce, deferred, until_, alive, slow] = await Promise.all([
         result({}),
         result({ deferBy: 1_000 }),
         result({ deferUntil: now + 1_000 }),
-        result({ expires: 10_000 }),
-        arq.call("slow", [], { timeout: 20_000 }) as Promise<When>,
+        result({ expires: 30_000 }),
+        arq.call("slow", [], { timeout: 40_000 }) as Promise<When>,
       ]);
       isOnTime(atOnce, now, "at once");
       isOnTime(deferred, now + 1_000, "deferBy");
@@ -90,8 +92,8 @@ describe("A worker whose clock is an hour", () => {
         const when = result as When;
         isOnTime(when, when.score, "its slot");
         const skew = Math.abs(startTime.getTime() - when.at);
-        assert.ok(Math.abs(skew - HOUR_MS) < 5_000, "a result's times are its worker's");
-        assert.ok(finishTime.getTime() - startTime.getTime() < 5_000);
+        assert.ok(Math.abs(skew - HOUR_MS) < LATE_MS, "a result's times are its worker's");
+        assert.ok(finishTime.getTime() - startTime.getTime() < LATE_MS);
       }
     });
   }
@@ -109,13 +111,13 @@ describe("A client whose clock is an hour", () => {
         readonly results: readonly [When, When, When, When];
         readonly dateNow: number;
       };
-      assert.ok(Math.abs(dateNow - shiftMs) < 5_000, "its clock is wrong");
+      assert.ok(Math.abs(dateNow - shiftMs) < LATE_MS, "its clock is wrong");
       assert.equal(status, "deferred");
       const [atOnce, deferred, until_, alive] = results;
-      assert.ok(deferred.at - deferred.score < 5_000 && deferred.at >= deferred.score - 50);
+      assert.ok(deferred.at - deferred.score < LATE_MS && deferred.at >= deferred.score - 50);
       isOnTime(deferred, atOnce.score + 1_000, "deferBy");
       isOnTime(until_, until_.score, "deferUntil");
-      assert.ok(Math.abs(until_.score - deferred.score) < 5_000);
+      assert.ok(Math.abs(until_.score - deferred.score) < LATE_MS);
       isOnTime(alive, alive.score, "expires");
       assert.ok(atOnce.score >= before && atOnce.score < Date.now());
     });

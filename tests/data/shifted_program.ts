@@ -43,12 +43,12 @@ if (role === "worker") {
   await new Worker({ ...options, pollDelay: 100, lease: 3_000 }).run();
 } else {
   await using arq = await createPool(String(connection), { prefix });
-  const timeout = 20_000;
+  const timeout = 40_000;
   const calls = [
     arq.call("when", [], { timeout }),
     arq.call("when", [], { timeout, deferBy: 1_000 }),
     arq.call("when", [], { timeout, deferUntil: trueNow() + 1_000 }),
-    arq.call("when", [], { timeout, expires: 10_000 }),
+    arq.call("when", [], { timeout, expires: 30_000 }),
   ];
   const deferred = await arq.enqueueJob("when", [], { jobId: "deferred", deferBy: 1_800_000 });
   const status = await deferred?.status();
