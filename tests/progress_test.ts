@@ -83,14 +83,13 @@ scenarios("ctx.progress", (scenario) => {
     let tookMs = 0;
     const { values } = await watched(scene, async (ctx) => {
       const startedAt = performance.now();
-      while (performance.now() - startedAt < 350) {
+      while (performance.now() - startedAt < 350 || calls <= 1_000) {
         for (let i = 0; i < 100; i++) ctx.progress(++calls);
         await pause(1);
       }
       tookMs = performance.now() - startedAt;
     });
     assert.equal(values.at(-1), calls);
-    assert.ok(calls > 1_000);
     assert.ok(values.length >= 2 && values.length <= tookMs / 100 + 2, `${values.length} values`);
     assert.deepEqual(values, values.toSorted((a, b) => Number(a) - Number(b)));
   });
