@@ -115,8 +115,9 @@ describe("Users of Redis", () => {
       const stats = String(await admin.call("INFO", "commandstats"));
       return Number(/cmdstat_blpop:.*rejected_calls=(\d+)/.exec(stats)?.[1] ?? 0);
     };
-    const startedAt = performance.now();
-    await until("three attempts to wait", async () => await countRefusals() >= 3);
+    await until("an attempt to wait", async () => await countRefusals() > 0);
+    const [startedAt, before] = [performance.now(), await countRefusals()];
+    await until("two more", async () => await countRefusals() >= before + 2);
     const tookMs = performance.now() - startedAt;
     assert.equal(await arq.call("one", [], { timeout: 10_000 }), 1);
     await worker.close();
@@ -165,7 +166,7 @@ describe("A password", () => {
   it("is in no error, no log, and nothing that prints", async () => {
     await using server = await startRedis({ args: ["--requirepass", SECRET] });
     const place = `127.0.0.1:${server.port}`;
-    const good = `redis://:${SECRET}@${place}?timeout=300&connRetries=0&connTimeout=1000`;
+    const good = `redis://:${SECRET}@${place}?timeout=1500&connRetries=0&connTimeout=3000`;
     await using arq = await createPool(good);
     const worker = new Worker({ functions: { one: () => 1 }, connection: good, pollDelay: 50 });
     const running = worker.run();
