@@ -166,7 +166,8 @@ describe("A password", () => {
   it("is in no error, no log, and nothing that prints", async () => {
     await using server = await startRedis({ args: ["--requirepass", SECRET] });
     const place = `127.0.0.1:${server.port}`;
-    const good = `redis://:${SECRET}@${place}?timeout=1500&connRetries=0&connTimeout=3000`;
+    const good = `redis://:${SECRET}@${place}?timeout=1500&connRetries=0&connTimeout=5000`;
+    const bad = good.replace("connTimeout=5000", "connTimeout=500"); // whatever the refusal is
     await using arq = await createPool(good);
     const worker = new Worker({ functions: { one: () => 1 }, connection: good, pollDelay: 50 });
     const running = worker.run();
@@ -175,13 +176,13 @@ describe("A password", () => {
 
     const nobody = await reservePort();
     const refused = [
-      good.replace(SECRET, `not${SECRET}`),
-      good.replace(`:${SECRET}`, `user:${SECRET}`),
-      good.replace(`:${server.port}`, `:${nobody}`),
-      good.replace("redis:", "rediss:"),
-      good.replace("redis:", "redis+sentinel:"),
-      good.replace("redis:", "redis+sentinel:") + `&sentinelPassword=${SECRET}`,
-      good.replace("redis:", "redis+cluster:") + "&prefix={a}:",
+      bad.replace(SECRET, `not${SECRET}`),
+      bad.replace(`:${SECRET}`, `user:${SECRET}`),
+      bad.replace(`:${server.port}`, `:${nobody}`),
+      bad.replace("redis:", "rediss:"),
+      bad.replace("redis:", "redis+sentinel:"),
+      bad.replace("redis:", "redis+sentinel:") + `&sentinelPassword=${SECRET}`,
+      bad.replace("redis:", "redis+cluster:") + "&prefix={a}:",
       { host: "127.0.0.1", port: nobody, password: SECRET, connRetries: 0 },
       { host: "127.0.0.1", port: server.port, password: `${SECRET}x`, connRetries: 0 },
     ];

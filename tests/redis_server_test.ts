@@ -68,7 +68,8 @@ async function startProgram(
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   program.stdout?.once("data", (chunk) => resolve(chunk.toString()));
   program.once("error", reject);
-  program.once("exit", (code) => reject(new Error(`The program ended early, code ${code}`)));
+  // Not "exit", which may come before what it has printed.
+  program.once("close", (code) => reject(new Error(`The program ended early, code ${code}`)));
   const { port, folder } = JSON.parse(await promise);
   return {
     program,
@@ -195,17 +196,22 @@ describe("testRedisUrl", () => {
     const { program, port, folder, close } = await startProgram(
       `
       const [first, second] = await Promise.all([testRedisUrl(), testRedisUrl()]);
+      const alive = setInterval(() => {}, 1_000);
+      process.once("SIGHUP", () => clearInterval(alive));
       tell(Number(new URL(first).port), first === second ? "same" : "different");
-      setTimeout(() => {}, 300);
     `,
       { [OWN_SERVICE_VARIABLE]: "", [SHARED_SERVER_VARIABLE]: "" },
     );
     try {
       assert.equal(folder, "same");
       assert.equal(await isRunning({ port }), true);
+      assert.ok(program.pid);
+      process.kill(program.pid, "SIGHUP"); // Deno's own `program.kill` takes it for the end
       await waitUntil(() => program.exitCode !== null, "the program ends");
+      assert.equal(program.exitCode, 0);
       await waitUntil(async () => !await isRunning({ port }), "the server is gone");
     } finally {
+      program.kill("SIGKILL");
       close();
     }
   });
