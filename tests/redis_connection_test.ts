@@ -91,7 +91,7 @@ describe("Losing the connection", () => {
     await restarted;
     assert.ok(replies.every(([isNew]) => isNew));
     assert.equal((await store.queueEntries(queue)).length, count);
-    assert.ok(reconnects >= 1);
+    await eventually(() => reconnects >= 1, "it is told");
   });
 
   it("hears of ends again after a restart", async () => {
@@ -117,7 +117,7 @@ describe("Losing the connection", () => {
     await using there = await createPool(server.url, { prefix });
     await arq.enqueueJob("f", [], { jobId: "a" });
     const result = arq.job("a").result({ pollDelay: NEVER });
-    const ended = assert.rejects(within(4_000, "it ends", result), { name: "JobAborted" });
+    const ended = assert.rejects(within(15_000, "it ends", result), { name: "JobAborted" });
     const isHeard = async () =>
       String(await (there.redis as RedisClient).sendCommand(["PUBSUB", "CHANNELS", `${prefix}*`]));
     await eventually(isHeard, "it listens");
@@ -130,7 +130,7 @@ describe("Losing the connection", () => {
   it("hears again once the connection on which it listened has fallen silent", async () => {
     await using server = await startRedis();
     await using relay = await startLossyRelay(server.port);
-    await using store = await connected({ port: relay.port, timeout: 300 });
+    await using store = await connected({ port: relay.port, timeout: 1_500 });
     await using other = await connected({ port: server.port }, store.prefix);
     const queue = `${store.prefix}queue`;
     let heard = 0;
@@ -143,7 +143,7 @@ describe("Losing the connection", () => {
         return heard > 0;
       },
       "the listener is told",
-      15_000,
+      30_000,
     );
   });
 
@@ -160,7 +160,7 @@ describe("Losing the connection", () => {
     await using arq = await createPool(settings, { prefix });
     await using there = await createPool(server.url, { prefix });
     const call = arq.call("f", [], { pollDelay: NEVER, jobId: "a" });
-    const called = assert.rejects(within(4_000, "it ends", call), { name: "JobAborted" });
+    const called = assert.rejects(within(15_000, "it ends", call), { name: "JobAborted" });
     await eventually(async () => await there.job("a").status() === "queued", "it is enqueued");
     assert.equal(await there.job("a").abort(), true);
     await called;
@@ -168,7 +168,7 @@ describe("Losing the connection", () => {
 
   it("ends calls on a frozen server in time, and works again once it has thawed", async () => {
     await using server = await startRedis();
-    await using store = await connected({ port: server.port, timeout: 300 });
+    await using store = await connected({ port: server.port, timeout: 1_500 });
     const queue = `${store.prefix}queue`;
     await store.enqueue(queue, [newJob("a")], LEASE_MS);
     await using _listening = await store.onFinished("b", () => {});
@@ -180,9 +180,9 @@ describe("Losing the connection", () => {
       store.onFinished("a", () => {}),
     ];
     for (const call of calls.map(rejection)) {
-      const error = await within(1_500, "the call ends", call);
+      const error = await within(8_000, "the call ends", call);
       assert.ok(error instanceof QueueConnectionError);
-      assert.match(error.message, /^Redis at \S+: no reply within 0\.3 s$/);
+      assert.match(error.message, /^Redis at \S+: no reply within 1\.5 s$/);
     }
     server.kill("SIGCONT");
     await eventually(() => isThere(store, queue, "a").catch(() => false), "calls work again");
@@ -191,21 +191,25 @@ describe("Losing the connection", () => {
   it("replaces a connection on which nothing comes any more", async () => {
     await using server = await startRedis();
     await using relay = await startLossyRelay(server.port);
-    await using store = await connected({ port: relay.port, timeout: 300 });
+    await using store = await connected({ port: relay.port, timeout: 1_500 });
     const queue = `${store.prefix}queue`;
     await store.enqueue(queue, [newJob("a")], LEASE_MS);
     relay.silence();
-    const error = await within(1_500, "the call ends", rejection(store.lookUp(queue, "a", false)));
+    const error = await within(8_000, "the call ends", rejection(store.lookUp(queue, "a", false)));
     assert.ok(error instanceof QueueConnectionError);
     assert.equal(await isThere(store, queue, "a"), true);
   });
 
   it("repeats a call that timed out once, where it is told to", async () => {
     await using server = await startRedis();
-    await using store = await connected({ port: server.port, timeout: 250, retryOnTimeout: true });
+    await using store = await connected({
+      port: server.port,
+      timeout: 1_500,
+      retryOnTimeout: true,
+    });
     const queue = `${store.prefix}queue`;
     server.kill("SIGSTOP");
-    const error = await within(2_000, "the call ends", rejection(store.lookUp(queue, "a", false)));
+    const error = await within(8_000, "the call ends", rejection(store.lookUp(queue, "a", false)));
     assert.ok(error instanceof QueueConnectionError);
     const call = store.enqueue(queue, [newJob("a", { idKind: "given" })], LEASE_MS);
     server.kill("SIGCONT");
@@ -219,7 +223,7 @@ describe("Losing the connection", () => {
     server.kill("SIGKILL");
     for (let i = 0; i < 2; i++) {
       const call = rejection(store.lookUp(queue, "a", false));
-      const error = await within(2_000, "the call ends", call);
+      const error = await within(8_000, "the call ends", call);
       assert.ok(error instanceof QueueConnectionError);
       assert.match(error.message, /^Redis at \S+: .+$/);
     }
