@@ -133,16 +133,21 @@ describe("What operators ask for", () => {
     const socket = connect(Number(port), "127.0.0.1");
     let text = "";
     socket.on("data", (data) => text += data);
+    const startedAt = performance.now();
     socket.write("MONITOR\r\n");
     await new Promise((resolve) => setTimeout(resolve, 3_000)); // it is a rate that is measured
     socket.destroy();
+    const seconds = (performance.now() - startedAt) / 1_000;
     await worker.close();
     await running;
     const sent = text.split("\r\n").filter((line) =>
       /^\+\d/.test(line) && !/\[\d+ lua\]/.test(line)
     );
     assert.ok(sent.length >= 2, text);
-    assert.ok(sent.length <= 9, `${sent.length} commands in 3 s:\n${sent.join("\n")}`);
+    assert.ok(
+      sent.length <= 3 * seconds,
+      `${sent.length} commands in ${seconds} s:\n${sent.join("\n")}`,
+    );
   });
 });
 
