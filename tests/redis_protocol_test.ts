@@ -140,7 +140,7 @@ describe("Redis protocol, claim", () => {
     assert.equal(await s.call("GET", s.key("retry:a")), "1");
     await s.expiresIn(s.key("retry:a"), STARTS_TTL_MS);
     const score = Number(await s.score("a"));
-    assert.ok(Math.abs(score - (now + LEASE_MS + 5)) < 1_000);
+    assert.ok(Math.abs(score - (now + LEASE_MS + 5)) < 5_000);
     assert.deepEqual(await s.call("ZRANGE", s.leases, 0, -1, "WITHSCORES"), [
       "5000:a",
       String(score),
@@ -409,7 +409,7 @@ describe("Redis protocol, aborts and slots", () => {
     const now = await s.now();
     await s.store.abort(s.queue, "a", bytes("x"), 1_000);
     const score = Number(await s.call("ZSCORE", s.key("abort"), "a"));
-    assert.ok(Math.abs(score - (now - 60_000)) < 1_000);
+    assert.ok(Math.abs(score - (now - 60_000)) < 5_000);
   });
 
   it("finishes a job that nobody runs instead of setting score 1 (rule 23)", async () => {
@@ -423,8 +423,9 @@ describe("Redis protocol, aborts and slots", () => {
   it("refuses a slot that Python has locked (rule 26)", async () => {
     await using s = await Scene.open();
     const slot = newJob("slot", { idKind: "slot", dueAt: await s.now() });
-    await s.call("SET", s.key("in-progress:slot"), "1", "PX", 200);
+    await s.call("SET", s.key("in-progress:slot"), "1", "PX", 60_000);
     assert.deepEqual(await s.enqueue(slot), [false]);
+    await s.call("PEXPIRE", s.key("in-progress:slot"), 50);
     await eventually(async () => (await s.enqueue(slot))[0], "the slot is free again");
   });
 
