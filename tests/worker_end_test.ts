@@ -16,17 +16,20 @@ function waitAt(gate: Gate): (ctx: JobContext) => Promise<string> {
 
 scenarios("A worker that is told to stop", (scenario) => {
   scenario("ends at once when it is idle, by close or by its signal", async (scene) => {
-    const startedAt = performance.now();
     const { worker, ended } = scene.start({ functions: { one }, pollDelay: 30_000 });
     await scene.arq.call("one");
+    const closedAt = performance.now();
     await worker.close();
     await ended;
     const stop = new AbortController();
+    const took = [performance.now() - closedAt];
     const again = worker.run({ signal: stop.signal });
     await scene.arq.call("one");
+    const stoppedAt = performance.now();
     stop.abort();
     await again;
-    assert.ok(performance.now() - startedAt < 2_000);
+    took.push(performance.now() - stoppedAt);
+    assert.ok(Math.max(...took) < 3_000, `took ${took} ms`); // it was to be woken within five seconds
   });
 
   scenario("does not start with a signal that is aborted already", async (scene) => {
@@ -185,7 +188,7 @@ scenarios("A worker that is told to stop", (scenario) => {
     await gate.reached();
     const startedAt = performance.now();
     await worker.close();
-    assert.ok(performance.now() - startedAt < 1_000);
+    assert.ok(performance.now() - startedAt < 5_000);
     assert.equal(await job.status(), "queued");
     gate.open();
     await scene.burst({ functions: { deaf: one } });
@@ -216,7 +219,7 @@ scenarios("A worker that is told to stop", (scenario) => {
     const startedAt = performance.now();
     await worker.close();
     const took = performance.now() - startedAt;
-    assert.ok(took >= 45 && took < 2_000, `took ${took} ms`);
+    assert.ok(took >= 45 && took < 5_000, `took ${took} ms`);
     assert.equal(await job.status(), "queued");
     gate.open();
     await scene.burst({ functions: { wait: waitAt(gate) } });
@@ -229,10 +232,11 @@ scenarios("A lease", (scenario) => {
     const { claims } = await scene.arq.store.claim(scene.queueName, {
       holder: "killed",
       limit: 1,
-      leaseMs: 150,
+      leaseMs: 60_000,
     });
     assert.equal(claims.length, 1);
     assert.equal(await job.status(), "in_progress");
+    assert.deepEqual(await scene.arq.store.renew(scene.queueName, claims, 150), [true]);
     scene.start({ functions: { tell: (ctx: JobContext) => ctx.jobTry }, pollDelay: 20 });
     assert.equal(await job.result({ timeout: 5_000 }), 2);
   });
@@ -312,13 +316,14 @@ scenarios("A lease", (scenario) => {
     let runs = 0;
     const slow = async () => {
       runs++;
-      await pause(700);
+      await pause(2_500);
       return "slow";
     };
     const functions = { slow };
-    scene.start({ functions, lease: 200, pollDelay: 20 });
-    scene.start({ functions, lease: 200, pollDelay: 20 });
-    assert.equal(await scene.arq.call("slow", [], { timeout: 5_000 }), "slow");
+    // On a busy machine a shorter lease may end between two renewals.
+    scene.start({ functions, lease: 1_000, pollDelay: 20 });
+    scene.start({ functions, lease: 1_000, pollDelay: 20 });
+    assert.equal(await scene.arq.call("slow", [], { timeout: 10_000 }), "slow");
     assert.equal(runs, 1);
   });
 
@@ -351,7 +356,8 @@ scenarios("A lease", (scenario) => {
       good: () => gate.pass().then(() => "done"),
       bad: () => gate.pass().then(() => Promise.reject(new Error("late"))),
     };
-    const { worker } = scene.start({ functions });
+    // It takes neither again while both are stolen.
+    const { worker } = scene.start({ functions, pollDelay: 60_000 });
     const good = await scene.arq.enqueueJob("good");
     const bad = await scene.arq.enqueueJob("bad");
     await gate.reached(2);
@@ -433,7 +439,7 @@ scenarios("A health check", (scenario) => {
       const settings = { functions: { one }, connection, prefix };
       await until("the sign of life", async () => await checkHealth(settings) !== undefined);
       const text = await checkHealth(settings) ?? "";
-      const near = [-1_000, 0, 1_000].map((ms) =>
+      const near = [-10_000, 0, 1_000].map((ms) =>
         new Intl.DateTimeFormat("en-GB", {
           timeZone: timezone,
           hour: "2-digit",
