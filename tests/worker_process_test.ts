@@ -126,7 +126,7 @@ scenarios("A program with a worker", (scenario) => {
     const took = performance.now() - killedAt;
     gate.open();
     assert.equal(await job.result({ timeout: 5_000 }), 2);
-    assert.ok(took < 1_500, `${took} ms after the death of a worker with a lease of 500 ms`);
+    assert.ok(took < 5_000, `${took} ms after the death of a worker with a lease of 500 ms`);
   });
 
   scenario("answers a busy program, though its worker keeps no result", async (scene) => {
