@@ -40,15 +40,16 @@ function ends(scene: Scene): Promise<string[]> {
 scenarios("A cron job", (scenario) => {
   scenario("runs on its slot, at millisecond 123, under Python's name and id", async (scene) => {
     const { job, slots, ids } = noting();
-    let startedAt = 0;
-    scene.start({ cronJobs: [job], onJobStart: () => void (startedAt ||= Date.now()) });
+    const late: number[] = [];
+    const onJobStart = ({ score }: JobContext) => void late.push(Date.now() - score);
+    scene.start({ cronJobs: [job], onJobStart, pollDelay: 30_000 });
     await waitForSlots(slots, 2);
     const [first = 0, second = 0] = slots;
     assert.equal(first % 1_000, 123);
     assert.equal(second - first, 1_000);
     assert.deepEqual(ids.slice(0, 2), [`cron:note:${first}`, `cron:note:${second}`]);
-    const late = startedAt - first;
-    assert.ok(late >= -20 && late < 200, `${late} ms late`);
+    await until("one on time, on a busy machine", () => late.some((ms) => ms < 200));
+    assert.ok(late.every((ms) => ms >= -20), `${late} ms late`);
     await tidy(scene);
   });
 
