@@ -3,8 +3,8 @@
  *
  * `data/arq_wire.json` was dumped from a real server under Python's arq. Payloads and results are
  * compared as bytes, with id and the program's clock injected. What the server's clock decides is
- * compared by structure: scores relative to the time of the call, and times to live, both within a
- * second or two.
+ * compared by structure: scores relative to the time of the call, and times to live, both within some
+ * seconds.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -17,6 +17,7 @@ import { decodeJob } from "../serializer.ts";
 import { Worker, type WorkerSettings } from "../worker.ts";
 import { eventually, only, openRawRedis, type RawRedis } from "./_helpers.ts";
 import { startRedis } from "./_redis.ts";
+import { Gate } from "./_worker.ts";
 
 interface WireKey {
   readonly type: string;
@@ -131,7 +132,7 @@ class Scene implements AsyncDisposable {
   }
 
   #livesAsLong(name: string, ttl: number, wanted: number): void {
-    const isEqual = wanted === -1 ? ttl === -1 : Math.abs(ttl - wanted) < 2_000;
+    const isEqual = wanted === -1 ? ttl === -1 : Math.abs(ttl - wanted) < 4_000;
     assert.ok(isEqual, `${name} lives ${ttl} ms, in arq ${wanted} ms`);
   }
 
@@ -143,7 +144,7 @@ class Scene implements AsyncDisposable {
 }
 
 function isNear(actual: number, wanted: number, what: string): void {
-  assert.ok(Math.abs(actual - wanted) < 1_500, `${what}: ${actual} is not near ${wanted}`);
+  assert.ok(Math.abs(actual - wanted) < 4_000, `${what}: ${actual} is not near ${wanted}`);
 }
 
 describe("Wire format, byte for byte", () => {
@@ -248,7 +249,10 @@ describe("Wire format, by structure", () => {
     await using s = await Scene.open();
     const state = stateOf("worker with a cron job run every second");
     const theirs = only(Object.keys(state.keys).filter((key) => key.startsWith("arq:job:cron:")));
-    const cronJobs = [cron(() => 0, { second: EVERY_SECOND, millisecond: 0, name: "cron:tick" })];
+    const gate = new Gate();
+    let runs = 0;
+    const tick = () => ++runs === 1 ? undefined : gate.pass(); // so that its job stays
+    const cronJobs = [cron(tick, { second: EVERY_SECOND, millisecond: 0, name: "cron:tick" })];
     await using worker = s.worker({ burst: false, cronJobs });
     const ended = worker.run();
     const lock = await eventually(async () => {
@@ -266,6 +270,7 @@ describe("Wire format, by structure", () => {
     const { et: _theirs, ...wanted } = decodeJob(Uint8Array.fromHex(hexOf(state, theirs)));
     assert.deepEqual(record, wanted);
     assert.deepEqual(Object.keys(record), ["t", "f", "a", "k"]);
+    gate.open();
     await worker.close();
     await ended;
   });
