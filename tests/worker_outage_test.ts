@@ -34,7 +34,8 @@ describe("A worker whose Redis falls silent while it starts", () => {
   it("waits for it, and runs jobs when it is back", async () => {
     await using server = await startRedis();
     await using arq = await createPool(`${server.url}?timeout=200`);
-    const job = await arq.enqueueJob("hello");
+    await using patient = await createPool(server.url);
+    const job = await patient.enqueueJob("hello");
     await using _running = await begin(arq, server);
     for (let call = 0; call < 3; call++) { // the worker's own calls meanwhile are as much in vain
       await assert.rejects(arq.job("any").status(), QueueConnectionError);
@@ -57,9 +58,10 @@ describe("A worker whose Redis restarts", () => {
     await using server = await startRedis();
     const url = `${server.url}?timeout=200`;
     await using arq = await createPool(url);
+    await using patient = await createPool(server.url);
     const settings = { functions: { hello }, connection: url, maxJobs: 1, pollDelay: 60_000 };
     await using _running = start(new Worker(settings));
-    assert.equal(await arq.call("hello", [], { timeout: 5_000 }), "hello");
+    assert.equal(await patient.call("hello", [], { timeout: 10_000 }), "hello");
     server.kill("SIGKILL");
     for (let call = 0; call < 8; call++) { // the worker's own calls meanwhile are as much in vain
       await assert.rejects(arq.job("any").status(), QueueConnectionError);
@@ -96,6 +98,7 @@ describe("A worker whose Redis restarts", () => {
     await using server = await startRedis({ args: DURABLE });
     const prefix = randomPrefix();
     await using arq = await createPool(`${server.url}?timeout=500`, { prefix });
+    await using patient = await createPool(server.url, { prefix });
     const gate = new Gate();
     const connection = { host: "127.0.0.1", port: server.port, timeout: 500 };
     const worker = new Worker({
@@ -105,7 +108,7 @@ describe("A worker whose Redis restarts", () => {
       pollDelay: 50,
     });
     await using _running = start(worker);
-    const job = await arq.enqueueJob("wait");
+    const job = await patient.enqueueJob("wait");
     await gate.reached();
     server.kill("SIGKILL");
     gate.open();
@@ -126,7 +129,7 @@ describe("A worker whose Redis restarts", () => {
       connection,
       prefix,
       pollDelay: 50,
-      lease: 500,
+      lease: 2_000,
     });
     const running = start(worker);
     {
@@ -148,6 +151,7 @@ describe("A worker whose Redis restarts", () => {
   it("looks for aborts once at a time while Redis is silent, and heeds them after that", async () => {
     await using server = await startRedis();
     await using arq = await createPool(`${server.url}?timeout=300`);
+    await using patient = await createPool(server.url);
     const gate = new Gate();
     const worker = new Worker({
       functions: { wait: (ctx: JobContext) => gate.pass(ctx.signal) },
@@ -165,7 +169,7 @@ describe("A worker whose Redis restarts", () => {
       return found;
     };
     await using _running = start(worker);
-    const job = await arq.enqueueJob("wait");
+    const job = await patient.enqueueJob("wait");
     await gate.reached();
     server.kill("SIGSTOP");
     await until("looks that were in vain", () => failed >= 2);
