@@ -1,5 +1,5 @@
 /** A process that shares a file with a test: `_sqlite_child.ts ROLE URL [ARGUMENT]`. */
-import { writeSync } from "node:fs";
+import { existsSync, writeSync } from "node:fs";
 import process from "node:process";
 import { createPool } from "../client.ts";
 import { type JobContext, Retry } from "../functions.ts";
@@ -76,10 +76,16 @@ function idle(): Promise<void> {
   return work({ onStartup: () => void setTimeout(measure, 1_500) });
 }
 
-/** Works as `work` does, from when it says so, and leaves time for others; loses no lease however late it is. */
+/**
+ * Works as `work` does, from when it says so, and loses no lease however late it is. Says when its
+ * first job has begun, and ends none before the file `argument` is there.
+ */
 function share(): Promise<void> {
+  let isFirst = true;
   const slowly = async () => {
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    if (isFirst) print("begun");
+    isFirst = false;
+    do await new Promise((resolve) => setTimeout(resolve, 2)); while (!existsSync(argument));
     return crypto.randomUUID();
   };
   return work({ functions: { work: slowly }, lease: LONG_MS, onStartup: () => print("ready") });
