@@ -50,7 +50,7 @@ scenarios("A deferred job", (scenario) => {
     scene.start({ functions: { hello }, pollDelay: 30_000 });
     const later = await scene.arq.enqueueJob("hello", [], { deferBy: { minutes: 1 } });
     const sooner = await scene.arq.enqueueJob("hello", [], { deferBy: 100 });
-    assert.equal(await sooner.result({ timeout: 10_000 }), "hello");
+    assert.equal(await sooner.result({ timeout: 4_000 }), "hello");
     assert.equal(await later.status(), "deferred");
     await later.abort();
   });
