@@ -166,7 +166,7 @@ describe("Redis Cluster: a worker", () => {
     const prefix = "{somebody}:";
     await using single = await createPool(String(node?.url), { prefix });
     await using untagged = await createPool(String(node?.url), { prefix: "untagged:" });
-    await using arq = await createPool(`${cluster.url}?timeout=400`, { prefix });
+    await using arq = await createPool(`${cluster.url}?timeout=1000`, { prefix });
     const refusal = async (call: Promise<unknown>) => {
       const error = await rejection(call);
       assert.ok(error instanceof QueueConnectionError, String(error));
@@ -180,7 +180,7 @@ describe("Redis Cluster: a worker", () => {
     last?.kill("SIGKILL");
     const words = /^Redis at \S+: a part of the Cluster is down \(CLUSTERDOWN /;
     const told = () => arq.enqueueJob("f").then(String, (error: Error) => error.message);
-    await eventually(async () => words.test(await told()), "the error in words");
+    await eventually(async () => words.test(await told()), "the error in words", 20_000);
     await last?.restart();
     await eventually(() => arq.enqueueJob("f").catch(() => false), "it is served", 20_000);
   });
