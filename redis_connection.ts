@@ -4,7 +4,12 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { DisconnectsClientError, RESP_TYPES, SocketClosedUnexpectedlyError } from "@redis/client";
+import {
+  ConnectionTimeoutError,
+  DisconnectsClientError,
+  RESP_TYPES,
+  SocketClosedUnexpectedlyError,
+} from "@redis/client";
 import { Buffer } from "node:buffer";
 import { Deadlines } from "./deadlines.ts";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
@@ -48,6 +53,8 @@ const logger = getLogger(["arq", "redis"]);
 const BYTES = { [RESP_TYPES.BLOB_STRING]: Buffer };
 /** How much of its time is left to a repetition at least: with less, a fine connection looks silent. */
 const LEAST_SHARE = 0.25;
+/** An attempt to connect is waited for in so many steps. */
+const STEPS = 10;
 const COMMAND_OPTIONS = { typeMapping: BYTES, timeout: undefined };
 
 /** Makes an unconnected client that asks `reconnect` what to do after a lost connection. */
@@ -69,6 +76,8 @@ export class RedisConnection {
   readonly #connects: WeakMap<RawClient, Promise<unknown>> = new WeakMap();
   readonly #subscriptions: Set<Subscription> = new Set();
   #client: RawClient | undefined;
+  /** The client of an attempt to connect that is under way. */
+  #attempted: RawClient | undefined;
   #closed = false;
   #lastError: unknown;
   #isLost = false;
@@ -291,11 +300,17 @@ export class RedisConnection {
   async #connectOnce(signal: AbortSignal | undefined): Promise<void> {
     const { promise: silence, reject } = Promise.withResolvers<never>();
     const { connTimeoutMs } = this.#target;
-    const timer = setTimeout(() => reject(new NoReplyError(connTimeoutMs)), connTimeoutMs);
+    // Nothing is heard while the event loop is blocked: in steps, that time does not count.
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const wait = (steps: number) => {
+      if (steps === 0) reject(new NoReplyError(connTimeoutMs));
+      else timer = setTimeout(() => wait(steps - 1), connTimeoutMs / STEPS);
+    };
     const onAbort = () => reject(signal?.reason);
     const over = new AbortController();
     try {
       if (this.#closed) throw new Error("it was closed");
+      wait(STEPS);
       signal?.addEventListener("abort", onAbort, { once: true });
       await Promise.race([checkTls(this.#target, over.signal), silence]);
       await this.#connectClient(silence);
@@ -309,7 +324,7 @@ export class RedisConnection {
   async #connectClient(silence: Promise<never>): Promise<void> {
     if (this.#closed) throw new Error("it was closed");
     const client = this.#makeClient();
-    this.#client = client;
+    this.#client = this.#attempted = client;
     this.#lastError = undefined;
     const { promise: refusal, reject } = Promise.withResolvers<never>();
     client.on("error", (error) => isFinal(error) && reject(error)); // `connect` may go on for ever.
@@ -323,6 +338,8 @@ export class RedisConnection {
       // A Sentinel's client gives its reasons on the way, and says in the end that there is none.
       const isSummary = this.#target.kind === "sentinel" && !(error instanceof NoReplyError);
       throw isSummary ? this.#lastError ?? error : error;
+    } finally {
+      this.#attempted = undefined;
     }
     this.#established.add(client);
   }
@@ -333,7 +350,9 @@ export class RedisConnection {
     const client = this.#factory((retries, cause) => {
       // What a Sentinel's client opens while it is closed would try to connect for ever.
       const isUsed = !this.#closed && this.#client === client && this.#established.has(client);
-      return isUsed ? backoff(retries, minDelayMs, maxDelayMs) : cause;
+      // An attempt has our own deadline, which knows better how long the event loop was blocked.
+      const isTried = this.#attempted === client && cause instanceof ConnectionTimeoutError;
+      return isUsed || isTried ? backoff(retries, minDelayMs, maxDelayMs) : cause;
     });
     client.on("error", (error) => {
       this.#lastError = error;

@@ -117,6 +117,16 @@ describe("Connecting to what is no usable server", () => {
     assert.equal(silent.accepted, 1);
   });
 
+  it("connects in spite of a thread that is blocked for longer than an attempt may take", async () => {
+    await using server = await startRedis();
+    const store = openStore({ ...ONCE, port: server.port, connTimeout: 500 }, randomPrefix());
+    const connecting = store.connect();
+    await new Promise((resolve) => setImmediate(resolve)); // it has begun
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 800);
+    await connecting;
+    await store.close();
+  });
+
   it("connects once the server is there", async () => {
     const port = await reservePort();
     const store = openStore({ host: HOST, port, connRetries: Infinity, connRetryDelay: 20 }, "p:");

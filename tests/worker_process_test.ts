@@ -137,7 +137,7 @@ scenarios("A program with a worker", (scenario) => {
       for (let n = 0; n < 5; n++) {
         await using arq = await createPool(connection, { prefix }); // it listens for nothing yet
         const answer = arq.call("answer", [n], { timeout: 10_000 });
-        block(700); // for longer than a call waits until it listens
+        block(1_300); // for longer than a call waits until it listens, and than connecting may take
         assert.equal(await answer, n);
       }
       program.kill("SIGTERM");
