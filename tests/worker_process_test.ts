@@ -136,8 +136,9 @@ scenarios("A program with a worker", (scenario) => {
       await until("the worker", async () => (await scene.arq.workers()).length === 1);
       for (let n = 0; n < 5; n++) {
         await using arq = await createPool(connection, { prefix }); // it listens for nothing yet
-        const answer = arq.call("answer", [n], { timeout: 10_000 });
-        block(1_300); // for longer than a call waits until it listens, and than connecting may take
+        const pollDelay = 1_000; // for so long a call waits until it listens
+        const answer = arq.call("answer", [n], { pollDelay, timeout: 10_000 });
+        block(1_300); // for longer than that, and than connecting may take
         assert.equal(await answer, n);
       }
       program.kill("SIGTERM");
