@@ -125,6 +125,7 @@ describe("A server that answers", () => {
     const refused = refusal(enqueue(store, "a"));
     const isRefused = async () => /NOREPLICAS/.test(String(await admin.call("INFO", "errorstats")));
     await eventually(isRefused, "the first answer");
+    await admin.call("PING"); // by now that answer was sent, too
     server.kill("SIGSTOP");
     try {
       assert.match(await refused, /it has too few replicas to accept writes \(NOREPLICAS /);
