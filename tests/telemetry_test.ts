@@ -121,7 +121,8 @@ scenarios("Telemetry", (scenario) => {
     const again = async (ctx: JobContext, left: number) => {
       if (left > 0) await ctx.arq.enqueueJob("again", [left - 1], { deferBy: 1 });
     };
-    await scene.arq.enqueueJob("again", [1], { deferUntil: Date.now() + 20 });
+    await scene.arq.enqueueJob("again", [1], { deferUntil: Date.now() + 60_000 });
+    await scene.makeDue();
     await scene.burst({ functions: { again } });
     const [[first, second], runs] = [otel.named("enqueue again"), otel.named("run again")];
     assert.ok(first && second);
