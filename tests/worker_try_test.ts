@@ -47,8 +47,9 @@ scenarios("A deferred job", (scenario) => {
   }
 
   scenario("does not hold up one that is due before it", async (scene) => {
-    scene.start({ functions: { hello }, pollDelay: 30_000 });
+    scene.start({ functions: { hello }, pollDelay: { minutes: 2 } });
     const later = await scene.arq.enqueueJob("hello", [], { deferBy: { minutes: 1 } });
+    await scene.arq.call("hello"); // the worker waits for the later one
     const sooner = await scene.arq.enqueueJob("hello", [], { deferBy: 100 });
     assert.equal(await sooner.result({ timeout: 4_000 }), "hello");
     assert.equal(await later.status(), "deferred");
