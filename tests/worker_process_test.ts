@@ -134,7 +134,7 @@ scenarios("A program with a worker", (scenario) => {
     const program = startProgram(scene, "signals");
     await withProgram(program, async () => {
       await until("the worker", async () => (await scene.arq.workers()).length === 1);
-      for (let n = 0; n < 5; n++) {
+      for (let n = 0; n < 3; n++) {
         await using arq = await createPool(connection, { prefix }); // it listens for nothing yet
         const pollDelay = 1_000; // for so long a call waits until it listens
         const answer = arq.call("answer", [n], { pollDelay, timeout: 10_000 });
