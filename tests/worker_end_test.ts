@@ -316,7 +316,7 @@ scenarios("A lease", (scenario) => {
     let runs = 0;
     const slow = async () => {
       runs++;
-      await pause(2_500);
+      await pause(1_500);
       return "slow";
     };
     const functions = { slow };
