@@ -242,11 +242,11 @@ export class RedisConnection {
         if (timedOut) {
           mayTimeOut = false;
           deadline = performance.now() + timeoutMs;
-        } else answer = error;
+        } else if (firstWord(error) !== undefined) answer = error;
         const delay = backoff(failures, minDelayMs, maxDelayMs);
         const late = performance.now() + delay >= deadline - timeoutMs * LEAST_SHARE;
         if (this.#closed || !mayPass || failures >= retries || late) {
-          throw this.#explain(answer ?? error);
+          throw this.#explain(error, answer);
         }
         await sleep(delay);
       }
@@ -426,7 +426,8 @@ export class RedisConnection {
     return error instanceof NoReplyError ? "; does it speak TLS on this port?" : "";
   }
 
-  #explain(thrown: unknown): Error {
+  /** In words; of silence, by what is wrong with the connection, or by an answer that came before. */
+  #explain(thrown: unknown, answer?: unknown): Error {
     const error = underlying(thrown);
     if (error instanceof QueueConnectionError || error instanceof SettingsError) return error;
     const { address, timeoutMs, kind } = this.#target;
@@ -434,7 +435,7 @@ export class RedisConnection {
     // The client of a call is given up when another call on it has waited in vain.
     const isSilence = error instanceof NoReplyError || error instanceof DisconnectsClientError;
     const limitMs = error instanceof NoReplyError && error.limitMs || timeoutMs;
-    const reason = isSilence ? this.#lastError : error;
+    const reason = isSilence ? this.#lastError ?? answer : error;
     const text = reason === undefined
       ? `no reply within ${limitMs / 1_000} s`
       : reasonOf(reason, address, kind === "sentinel");

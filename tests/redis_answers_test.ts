@@ -133,4 +133,14 @@ describe("A server that answers", () => {
       server.kill("SIGCONT");
     }
   });
+
+  it("is told of as it is by now where it dies during a call", async () => {
+    await using server = await startRedis();
+    await using store = await connected(server, { timeout: 1_500 });
+    server.kill("SIGSTOP");
+    const refused = refusal(enqueue(store, "a"));
+    await new Promise((resolve) => setImmediate(resolve)); // it is written
+    server.kill("SIGKILL");
+    assert.match(await refused, /: connection refused; is the server running there\?$/);
+  });
 });
