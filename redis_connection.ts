@@ -342,6 +342,7 @@ export class RedisConnection {
       this.#attempted = undefined;
     }
     this.#established.add(client);
+    this.#lastError = undefined; // Some node, or some try, may have failed on the way.
   }
 
   #makeClient(): RawClient {
