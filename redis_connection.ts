@@ -431,13 +431,15 @@ export class RedisConnection {
   #explain(thrown: unknown, answer?: unknown): Error {
     const error = underlying(thrown);
     if (error instanceof QueueConnectionError || error instanceof SettingsError) return error;
-    const { address, timeoutMs, kind } = this.#target;
+    const { address, timeoutMs, connTimeoutMs, kind } = this.#target;
     if (this.#closed) return new QueueConnectionError(`The connection to ${address} is closed`);
     // The client of a call is given up when another call on it has waited in vain.
     const isSilence = error instanceof NoReplyError || error instanceof DisconnectsClientError;
-    const limitMs = error instanceof NoReplyError && error.limitMs || timeoutMs;
+    const isConnecting = error instanceof ConnectionTimeoutError;
+    const limitMs = error instanceof NoReplyError && error.limitMs ||
+      (isConnecting ? connTimeoutMs : timeoutMs);
     const reason = isSilence ? this.#lastError ?? answer : error;
-    const text = reason === undefined
+    const text = reason === undefined || reason instanceof ConnectionTimeoutError
       ? `no reply within ${limitMs / 1_000} s`
       : reasonOf(reason, address, kind === "sentinel");
     const refused = firstWord(reason) !== undefined && !isPassing(reason, true);

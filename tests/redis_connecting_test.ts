@@ -1,5 +1,6 @@
 /** Connecting to Redis, and to what is none: on real sockets. */
 import assert from "node:assert/strict";
+import { connect } from "node:net";
 import { describe, it } from "node:test";
 import { createPool } from "../client.ts";
 import { QueueConnectionError } from "../errors.ts";
@@ -37,6 +38,24 @@ describe("Connecting to what is no usable server", () => {
     await using silent = await FakeServer.start(() => {});
     const message = await refusal({ port: silent.port, connTimeout: 300 });
     assert.match(message, /^Redis at 127\.0\.0\.1:\d+: no reply within 0\.3 s$/);
+  });
+
+  it("says the same of a machine that does not even accept", async () => {
+    await using server = await startRedis({ args: ["--tcp-backlog", "1"] });
+    server.kill("SIGSTOP");
+    const others = Array.from(
+      { length: 4 },
+      () => connect(server.port, HOST).on("error", () => {}),
+    );
+    const waiting = () => others.filter(({ connecting }) => !connecting).length;
+    await eventually(() => waiting() > 1, "no room for more");
+    const settings = { port: server.port, connTimeout: 300 };
+    const sentinel = { ...settings, sentinel: true, sentinelMaster: "m" };
+    const attempts = [settings, settings, settings, sentinel, sentinel, sentinel].map(refusal);
+    for (const message of await Promise.all(attempts)) {
+      assert.match(message, /^Redis at 127\.0\.0\.1:\S+: no reply within 0\.3 s$/);
+    }
+    for (const other of others) other.destroy();
   });
 
   it("says that what answers is not Redis", async () => {
