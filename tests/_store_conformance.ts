@@ -381,7 +381,7 @@ export function conformance(name: string, open: OpenStore): void {
   describe(`${name}: leases`, () => {
     it("renews a lease for as long as its worker asks", async () => {
       await using b = await bench();
-      const leaseMs = 2_500; // On a busy machine a shorter one may end between two renewals.
+      const leaseMs = 1_500; // On a busy machine a shorter one may end between two renewals.
       const claim = await b.start("a", leaseMs);
       const { now } = await b.lookUp("a");
       await eventually(async () => {
