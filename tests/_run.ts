@@ -134,7 +134,7 @@ async function runAll(
       printFile(report);
     }
   };
-  const lanes = 2 * Math.max(2, availableParallelism());
+  const lanes = 3 * Math.max(2, availableParallelism());
   await Promise.all(Array.from({ length: lanes }, runQueue));
   return reports;
 }
