@@ -4,12 +4,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import {
-  ConnectionTimeoutError,
-  DisconnectsClientError,
-  RESP_TYPES,
-  SocketClosedUnexpectedlyError,
-} from "@redis/client";
+import { ConnectionTimeoutError, DisconnectsClientError, RESP_TYPES } from "@redis/client";
 import { Buffer } from "node:buffer";
 import { Deadlines } from "./deadlines.ts";
 import { QueueConnectionError, SettingsError } from "./errors.ts";
@@ -18,6 +13,7 @@ import type { RawClient, Reconnect } from "./redis_clients.ts";
 import {
   firstWord,
   isFinal,
+  isHangUp,
   isNoScript,
   isPassing,
   isTooLarge,
@@ -450,12 +446,6 @@ export class RedisConnection {
       tooLarge,
     });
   }
-}
-
-/** Whether the other side has hung up. */
-function isHangUp(error: unknown): boolean {
-  return error instanceof SocketClosedUnexpectedlyError ||
-    (error instanceof Error && "code" in error && error.code === "ECONNRESET");
 }
 
 class NoReplyError extends Error {

@@ -3,6 +3,7 @@
  * again can help.
  * @module
  */
+import { SocketClosedUnexpectedlyError } from "@redis/client";
 import { SettingsError } from "./errors.ts";
 
 /** Errors of the server that pass by themselves, by their first word. */
@@ -133,6 +134,12 @@ export function isTooLarge(error: unknown): boolean {
 
 export function isNoScript(error: unknown): boolean {
   return firstWord(error) === "NOSCRIPT";
+}
+
+/** Whether the other side has hung up. */
+export function isHangUp(error: unknown): boolean {
+  return error instanceof SocketClosedUnexpectedlyError ||
+    (error instanceof Error && "code" in error && error.code === "ECONNRESET");
 }
 
 /** Whether a certificate is refused, on either side. */
